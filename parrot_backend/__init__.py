@@ -1,0 +1,3 @@
+"""The backend: runs programs of semantic calls on a prefix-sharing engine."""
+
+__version__ = "0.1.0"

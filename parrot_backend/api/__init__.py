@@ -1,0 +1,1 @@
+"""HTTP: the native routes, OpenAI's, and operations. Translates; decides nothing."""

@@ -1,0 +1,118 @@
+"""Errors that reach a client, each with its HTTP status and OpenAI's `type`, `param` and `code`.
+
+    ParrotError
+      InvalidRequestError      400  the request can never succeed as it is
+        ContextLengthError     400  the prompt does not fit the model's context
+      AuthenticationError      401
+      NotFoundError            404  no such session, variable, call or model
+      ConflictError            409  a name is taken
+      PayloadTooLargeError     413
+      DependencyError          424  a call or variable upstream failed
+      OverloadedError          429  a queue or a table is full: try again later
+      EngineError              500  the engine failed under the request
+      UnavailableError         503  shutting down
+      DeadlineError            504  a wait ran out
+"""
+
+from typing import ClassVar
+
+
+class ParrotError(Exception):
+    """Base of all errors that are answered to a client.
+
+    Args:
+        message: what happened and what to do about it, for a human.
+        param: the field that is at fault, as a path (`calls.2.messages`).
+        code: machine-readable reason; defaults to the class's own.
+    """
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    default_code: ClassVar[str | None] = None
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code or self.default_code
+
+
+class InvalidRequestError(ParrotError):
+    """The request can never succeed as it is."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class ContextLengthError(InvalidRequestError):
+    """The prompt, or the prompt and its answer, do not fit the model's context."""
+
+    default_code = "context_length_exceeded"
+
+
+class AuthenticationError(ParrotError):
+    """No API key, or a wrong one."""
+
+    status = 401
+    type = "authentication_error"
+    default_code = "invalid_api_key"
+
+
+class NotFoundError(ParrotError):
+    """No such session, variable, call or model."""
+
+    status = 404
+    type = "invalid_request_error"
+
+
+class ConflictError(ParrotError):
+    """A name is taken, or a variable is already set."""
+
+    status = 409
+    type = "invalid_request_error"
+
+
+class PayloadTooLargeError(ParrotError):
+    """The request body is over the server's limit."""
+
+    status = 413
+    type = "invalid_request_error"
+    default_code = "body_too_large"
+
+
+class DependencyError(ParrotError):
+    """A call or variable that this one needs has failed; the message names the root."""
+
+    status = 424
+    type = "dependency_error"
+    default_code = "dependency_failed"
+
+
+class OverloadedError(ParrotError):
+    """A queue or a table is full; the same request may succeed later."""
+
+    status = 429
+    type = "rate_limit_error"
+    default_code = "overloaded"
+
+
+class EngineError(ParrotError):
+    """The engine failed under the request."""
+
+    default_code = "engine_failed"
+
+
+class UnavailableError(ParrotError):
+    """The server is shutting down, or not yet ready."""
+
+    status = 503
+    type = "server_error"
+    default_code = "unavailable"
+
+
+class DeadlineError(ParrotError):
+    """A wait ran out before the value was there."""
+
+    status = 504
+    type = "timeout_error"
+    default_code = "deadline_exceeded"

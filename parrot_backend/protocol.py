@@ -1,0 +1,273 @@
+"""Wire types: everything that travels between a client and the backend.
+
+Light to import: pydantic only. A `SemanticCall` is a chat request whose message contents are made of
+segments, literal text or a reference to a Semantic Variable (Parrot, OSDI'24, section 4.1). Rendered,
+it *is* a `ChatRequest`, and claiming compares the two.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Role = Literal["system", "user", "assistant", "tool"]
+Objective = Literal["latency", "throughput", "ttft", "tpot"]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:\-]{1,128}$")]
+
+SESSION_HEADER = "x-parrot-session"
+CALL_HEADER = "x-parrot-call"
+CLAIMED_HEADER = "x-parrot-claimed"
+
+
+class WireModel(BaseModel):
+    """Base of the wire types: an unknown field is an error, never ignored silently."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class TextSegment(WireModel):
+    """Literal text of a message."""
+
+    type: Literal["text"] = "text"
+    text: str
+
+
+class VariableSegment(WireModel):
+    """The place in a message where a Semantic Variable's value goes."""
+
+    type: Literal["variable"] = "variable"
+    name: Name
+
+
+Segment = Annotated[TextSegment | VariableSegment, Field(discriminator="type")]
+Text = list[Segment]
+
+
+def _joined_text(content: Any) -> Any:
+    """OpenAI lets content be a list of text parts; here it is one string."""
+    if content is None:
+        return ""
+    if isinstance(content, list) and all(
+        isinstance(part, dict) and part.get("type") == "text" for part in content
+    ):
+        return "".join(str(part.get("text", "")) for part in content)
+    return content
+
+
+def _openai_role(role: Any) -> Any:
+    return "system" if role == "developer" else role
+
+
+class ChatMessage(WireModel):
+    """One message of a chat, its content one string."""
+
+    role: Annotated[Role, BeforeValidator(_openai_role)]
+    content: Annotated[str, BeforeValidator(_joined_text)] = ""
+    name: str | None = None
+
+
+class SemanticMessage(WireModel):
+    """One message of a semantic call, its content segments that are joined without separator."""
+
+    role: Role
+    content: Text
+    name: str | None = None
+
+
+def _as_list(stop: Any) -> Any:
+    return [stop] if isinstance(stop, str) else stop
+
+
+class GenerationParameters(WireModel):
+    """What is to be generated, beside the messages. Names and defaults are OpenAI's."""
+
+    model: str | None = None
+    max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**31 - 1,
+        validation_alias=AliasChoices("max_tokens", "max_completion_tokens"),
+    )
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=-1, le=2**31 - 1)
+    seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
+    stop: Annotated[list[str] | None, BeforeValidator(_as_list)] = Field(
+        default=None, max_length=16
+    )
+
+
+class StreamOptions(WireModel):
+    """OpenAI's options of a streamed answer."""
+
+    include_usage: bool = False
+
+
+class ChatRequest(GenerationParameters):
+    """Body of `/v1/chat/completions` and of `/v1/sessions/{id}/calls`."""
+
+    messages: list[ChatMessage] = Field(min_length=1, max_length=4096)
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_neutral(cls, body: Any) -> Any:
+        """Clients send parameters at values that change nothing; only other values are refused."""
+        if not isinstance(body, dict):
+            return body
+        return {
+            name: value
+            for name, value in body.items()
+            if name not in _NEUTRAL or value not in _NEUTRAL[name]
+        }
+
+    def claim_key(self) -> str:
+        """The request's identity: equal keys ask for the same generation."""
+        return self.model_dump_json(exclude={"stream", "stream_options"}, exclude_none=True)
+
+
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "n": (None, 1),
+    "logprobs": (None, False),
+    "presence_penalty": (None, 0),
+    "frequency_penalty": (None, 0),
+    "logit_bias": (None, {}),
+    "tools": (None, []),
+    "tool_choice": (None, "none"),
+    "response_format": (None, {"type": "text"}),
+}
+
+
+class SemanticCall(GenerationParameters):
+    """One planned LLM request; it writes one variable."""
+
+    id: Name
+    messages: list[SemanticMessage] = Field(min_length=1, max_length=4096)
+    output: Name
+
+
+class Transform(WireModel):
+    """A pure text step that the backend runs itself: `inputs` joined by `separator` into `output`."""
+
+    op: Literal["join"] = "join"
+    inputs: list[Text] = Field(max_length=10_000)
+    separator: str = ""
+    output: Name
+
+
+class Output(WireModel):
+    """A variable that somebody will read, and what they want of it."""
+
+    variable: Name
+    objective: Objective = "latency"
+
+
+class Program(WireModel):
+    """Semantic calls over Semantic Variables, submitted together; acyclic through its variables.
+
+    `variables` declares inputs: a value, or null for one that is set later.
+    """
+
+    variables: dict[Name, str | None] = Field(default_factory=dict, max_length=10_000)
+    transforms: list[Transform] = Field(default_factory=list, max_length=10_000)
+    calls: list[SemanticCall] = Field(default_factory=list, max_length=10_000)
+    outputs: list[Output] = Field(default_factory=list, max_length=10_000)
+
+
+class SessionRequest(WireModel):
+    """Body of `POST /v1/sessions`; a program saves a round trip."""
+
+    program: Program | None = None
+
+
+CallState = Literal["waiting", "running", "done", "failed", "cancelled"]
+VariableState = Literal["pending", "ready", "failed"]
+
+
+class CallView(WireModel):
+    """How one call of a session stands."""
+
+    id: str
+    state: CallState
+    planned: bool
+    claimed: bool
+    output: str | None = None
+    inputs: list[str] = Field(default_factory=list)
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class VariableView(WireModel):
+    """How one Semantic Variable stands; `error` is set where `state` is `failed`."""
+
+    name: str
+    state: VariableState
+    value: str | None = None
+    error: str | None = None
+
+
+class VariableValue(WireModel):
+    """Body of `PUT /v1/sessions/{id}/variables/{name}`."""
+
+    value: str
+
+
+class SessionView(WireModel):
+    """Counts of a session; answered by create, inspect and delete."""
+
+    id: str
+    object: Literal["session"] = "session"
+    planned: int = 0
+    claimed: int = 0
+    unplanned: int = 0
+    cancelled: int = 0
+    failed: int = 0
+    running: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class GraphView(WireModel):
+    """A session's program and how far it is."""
+
+    calls: list[CallView]
+    variables: list[VariableView]
+
+
+EventKind = Literal[
+    "variable_ready",
+    "variable_failed",
+    "call_planned",
+    "call_started",
+    "call_first_token",
+    "call_done",
+    "call_failed",
+    "call_cancelled",
+    "call_claimed",
+]
+
+
+class SessionEvent(WireModel):
+    """One step in a session's life; `seq` orders them, `time` is in seconds since the epoch."""
+
+    seq: int
+    time: float
+    kind: EventKind
+    name: str
+
+
+class ErrorDetail(WireModel):
+    """OpenAI's error shape."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorResponse(WireModel):
+    """Body of every answer that is not 2xx."""
+
+    error: ErrorDetail
