@@ -1,17 +1,18 @@
 """Errors that reach a client, each with its HTTP status and OpenAI's `type`, `param` and `code`.
 
-    ParrotError
-      InvalidRequestError      400  the request can never succeed as it is
-        ContextLengthError     400  the prompt does not fit the model's context
-      AuthenticationError      401
-      NotFoundError            404  no such session, variable, call or model
-      ConflictError            409  a name is taken
-      PayloadTooLargeError     413
-      DependencyError          424  a call or variable upstream failed
-      OverloadedError          429  a queue or a table is full: try again later
-      EngineError              500  the engine failed under the request
-      UnavailableError         503  shutting down
-      DeadlineError            504  a wait ran out
+ParrotError
+  InvalidRequestError      400  the request can never succeed as it is
+    ContextLengthError     400  the prompt does not fit the model's context
+  AuthenticationError      401
+  NotFoundError            404  no such session, variable, call or model
+  ConflictError            409  a name is taken
+  PayloadTooLargeError     413
+  DependencyError          424  a call or variable upstream failed
+  OverloadedError          429  a queue or a table is full: try again later
+  EngineError              500  the engine failed under the request
+  UnavailableError         503  shutting down
+    CancelledCallError     503  the call was stopped before its end
+  DeadlineError            504  a wait ran out
 """
 
 from typing import ClassVar
@@ -108,6 +109,12 @@ class UnavailableError(ParrotError):
     status = 503
     type = "server_error"
     default_code = "unavailable"
+
+
+class CancelledCallError(UnavailableError):
+    """The call was stopped before its end: its session was closed, or its reader left."""
+
+    default_code = "cancelled"
 
 
 class DeadlineError(ParrotError):

@@ -145,6 +145,11 @@ class SemanticCall(GenerationParameters):
     messages: list[SemanticMessage] = Field(min_length=1, max_length=4096)
     output: Name
 
+    @property
+    def label(self) -> str:
+        """How messages name it."""
+        return f"call '{self.id}'"
+
 
 class Transform(WireModel):
     """A pure text step that the backend runs itself: `inputs` joined by `separator` into `output`."""
@@ -153,6 +158,11 @@ class Transform(WireModel):
     inputs: list[Text] = Field(max_length=10_000)
     separator: str = ""
     output: Name
+
+    @property
+    def label(self) -> str:
+        """How messages name it."""
+        return f"transform '{self.output}'"
 
 
 class Output(WireModel):
@@ -207,6 +217,12 @@ class VariableView(WireModel):
     error: str | None = None
 
 
+class EventList(WireModel):
+    """Answer of `GET /v1/sessions/{id}/events`."""
+
+    data: list["SessionEvent"]
+
+
 class VariableValue(WireModel):
     """Body of `PUT /v1/sessions/{id}/variables/{name}`."""
 
@@ -214,16 +230,24 @@ class VariableValue(WireModel):
 
 
 class SessionView(WireModel):
-    """Counts of a session; answered by create, inspect and delete."""
+    """Counts of a session's calls; answered by create, inspect and delete.
+
+    `unclaimed` calls were planned and done, but no request has been equal to them yet; `cancelled`
+    ones were stopped before their end.
+    """
 
     id: str
     object: Literal["session"] = "session"
+    closed: bool = False
     planned: int = 0
     claimed: int = 0
     unplanned: int = 0
-    cancelled: int = 0
-    failed: int = 0
+    unclaimed: int = 0
+    waiting: int = 0
     running: int = 0
+    done: int = 0
+    failed: int = 0
+    cancelled: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0

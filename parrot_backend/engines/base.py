@@ -1,6 +1,6 @@
 """`Engine`: the one interface between serving and whatever runs the model."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -92,8 +92,8 @@ class Engine(Protocol):
         """
         ...
 
-    def generate(self, request: GenerationRequest) -> AsyncIterator[Delta]:
-        """Queue a generation and yield what it produces; closing the iterator frees its memory at once.
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[Delta, None]:
+        """Queue a generation and yield what it produces; closing the generator frees its memory at once.
 
         Raises:
             ContextLengthError: the prompt leaves no room for one token.

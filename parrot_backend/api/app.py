@@ -1,0 +1,50 @@
+"""The HTTP application over one engine."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI
+
+from parrot_backend import __version__
+from parrot_backend.api import errors, openai, operations, semantic
+from parrot_backend.api.auth import RequireApiKey
+from parrot_backend.engines.base import Engine
+from parrot_backend.serving.core import ServingCore
+from parrot_backend.serving.limits import Limits
+
+
+def create_app(
+    engine: Engine, *, api_key: str | None = None, limits: Limits | None = None
+) -> FastAPI:
+    """An app that owns `engine` from its start to its end.
+
+    With an `api_key`, every route under `/v1` wants it as a bearer token.
+    """
+    limits = limits or Limits()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.core = core = ServingCore(engine, limits)
+        app.state.started = int(time.time())
+        expiry = asyncio.create_task(core.expire_idle(), name="expire idle sessions")
+        try:
+            yield
+        finally:
+            expiry.cancel()
+            await core.aclose()
+            await engine.aclose()
+
+    app = FastAPI(
+        title="Parrot",
+        version=__version__,
+        lifespan=lifespan,
+        max_body_size=limits.body_bytes,
+    )
+    errors.install(app)
+    for router in (semantic.router, openai.router, operations.router):
+        app.include_router(router)
+    if api_key is not None:
+        app.add_middleware(RequireApiKey, api_key=api_key)
+    return app

@@ -1,0 +1,55 @@
+"""OpenAI's routes: any client of theirs works, and a header lets a request claim from a session."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Request
+from fastapi.responses import Response
+
+from parrot_backend.api.answer import answer
+from parrot_backend.api.state import core_of
+from parrot_backend.errors import NotFoundError
+from parrot_backend.protocol import SESSION_HEADER, ChatRequest
+
+router = APIRouter(prefix="/v1", tags=["openai"])
+
+SessionHeader = Annotated[str | None, Header(alias=SESSION_HEADER)]
+
+
+@router.post("/chat/completions", response_model=None)
+async def chat_completions(
+    body: ChatRequest, http: Request, session: SessionHeader = None
+) -> Response:
+    """Answer a chat request; inside a session, an equal planned call is claimed."""
+    core = core_of(http)
+    call = core.run(body) if session is None else core.get(session).take(body)
+    return await answer(http, call, body)
+
+
+@router.get("/models")
+async def list_models(http: Request) -> dict[str, Any]:
+    """The model that is served, with its context length in tokens."""
+    return {"object": "list", "data": [_card(http)]}
+
+
+@router.get("/models/{model:path}")
+async def get_model(model: str, http: Request) -> dict[str, Any]:
+    """One model."""
+    card = _card(http)
+    if model != card["id"]:
+        raise NotFoundError(
+            f"model '{model}' is not served here: this server serves '{card['id']}'",
+            param="model",
+            code="model_not_found",
+        )
+    return card
+
+
+def _card(http: Request) -> dict[str, Any]:
+    model = core_of(http).engine.model
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": http.app.state.started,
+        "owned_by": "parrot",
+        "max_model_len": model.context_length,
+    }

@@ -1,0 +1,96 @@
+"""The native routes: sessions, programs, calls and Semantic Variables."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from parrot_backend.api.answer import answer, until_disconnect
+from parrot_backend.api.state import core_of
+from parrot_backend.protocol import (
+    ChatRequest,
+    EventList,
+    GraphView,
+    Program,
+    SessionRequest,
+    SessionView,
+    VariableValue,
+    VariableView,
+)
+
+router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
+
+Timeout = Annotated[float, Query(ge=0, le=3600, description="seconds")]
+After = Annotated[int, Query(ge=0, description="only events with a higher number")]
+
+
+@router.post("")
+async def open_session(http: Request, body: SessionRequest | None = None) -> SessionView:
+    """Open a session, with a program if there is one already."""
+    core = core_of(http)
+    session = core.open()
+    if body is not None and body.program is not None:
+        try:
+            session.submit(body.program)
+        except Exception:
+            core.close(session.id)
+            raise
+    return session.view()
+
+
+@router.get("/{session_id}")
+async def inspect_session(session_id: str, http: Request) -> SessionView:
+    """Counts of a session, also of one that was closed a while ago."""
+    return core_of(http).inspect(session_id).view()
+
+
+@router.delete("/{session_id}")
+async def close_session(session_id: str, http: Request) -> SessionView:
+    """Close a session: what has not ended is cancelled, and counted in the answer."""
+    return core_of(http).close(session_id).view()
+
+
+@router.post("/{session_id}/program")
+async def submit_program(session_id: str, body: Program, http: Request) -> SessionView:
+    """Submit calls at once, or extend what was submitted before."""
+    session = core_of(http).get(session_id)
+    session.submit(body)
+    return session.view()
+
+
+@router.post("/{session_id}/calls", response_model=None)
+async def run_or_claim(session_id: str, body: ChatRequest, http: Request) -> Response:
+    """Run one call, or claim the planned call that is equal to it."""
+    call = core_of(http).get(session_id).take(body)
+    return await answer(http, call, body)
+
+
+@router.get("/{session_id}/variables/{name}")
+async def read_variable(
+    session_id: str, name: str, http: Request, timeout: Timeout = 600.0
+) -> VariableView:
+    """Wait for a variable's value, at most `timeout` seconds."""
+    session = core_of(http).get(session_id)
+    value = await until_disconnect(http, session.read_variable(name, timeout))
+    return VariableView(name=name, state="ready", value=value)
+
+
+@router.put("/{session_id}/variables/{name}")
+async def set_variable(
+    session_id: str, name: str, body: VariableValue, http: Request
+) -> VariableView:
+    """Give an input variable its value."""
+    core_of(http).get(session_id).set_variable(name, body.value)
+    return VariableView(name=name, state="ready", value=body.value)
+
+
+@router.get("/{session_id}/graph")
+async def graph(session_id: str, http: Request) -> GraphView:
+    """The program and how far it is."""
+    return core_of(http).inspect(session_id).graph()
+
+
+@router.get("/{session_id}/events")
+async def events(session_id: str, http: Request, after: After = 0) -> EventList:
+    """What happened in a session, in order."""
+    return EventList(data=core_of(http).inspect(session_id).events(after))

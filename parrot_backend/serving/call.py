@@ -1,0 +1,116 @@
+"""`Call`: one LLM request on its way, planned or not, and what it has produced so far."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+
+from parrot_backend.engines.base import Delta, FinishReason
+from parrot_backend.errors import ParrotError
+from parrot_backend.protocol import CallState, CallView, ChatRequest
+
+
+class Call:
+    """One generation that any number of readers follow from its first token.
+
+    Belongs to one event loop. `request` is None until every input of a planned call is there.
+    """
+
+    def __init__(
+        self,
+        call_id: str,
+        request: ChatRequest | None = None,
+        *,
+        output: str | None = None,
+        inputs: list[str] | None = None,
+        priority: int = 0,
+    ) -> None:
+        self.id = call_id
+        self.request = request
+        self.output = output
+        self.inputs = inputs or []
+        self.priority = priority
+        self.created = time.time()
+        self.state: CallState = "waiting"
+        self.claimed = False
+        self.prompt_tokens = 0
+        self.cached_tokens = 0
+        self.completion_tokens = 0
+        self.finish_reason: FinishReason | None = None
+        self.error: ParrotError | None = None
+        self.on_abandoned: Callable[[Call], None] | None = None
+        self._deltas: list[Delta] = []
+        self.readers = 0
+        self._news = asyncio.Event()
+
+    @property
+    def planned(self) -> bool:
+        """Whether it came with a program, before anybody asked for it."""
+        return self.output is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self.state in ("done", "failed", "cancelled")
+
+    @property
+    def text(self) -> str:
+        """What was generated so far."""
+        return "".join(delta.text for delta in self._deltas)
+
+    def publish(self, delta: Delta) -> None:
+        """Add what a step produced; readers see it when this callback of the loop is over."""
+        self.cached_tokens = delta.cached_tokens
+        self.completion_tokens += len(delta.tokens)
+        self.finish_reason = delta.finish_reason
+        self._deltas.append(delta)
+        self._wake()
+
+    def end(self, state: CallState, error: ParrotError | None = None) -> None:
+        """Nothing more will come; readers get `error` where there is one."""
+        self.state, self.error = state, error
+        self._wake()
+
+    async def read(self) -> AsyncGenerator[Delta, None]:
+        """Everything from the first token on.
+
+        Leaving before the end is told to `on_abandoned` when nobody else is reading.
+
+        Raises:
+            ParrotError: the call failed or was cancelled.
+        """
+        self.readers += 1
+        position = 0
+        try:
+            while True:
+                news = self._news
+                for delta in self._deltas[position:]:
+                    position += 1
+                    yield delta
+                if self.ended:
+                    break
+                if position == len(self._deltas):
+                    await news.wait()
+        finally:
+            self.readers -= 1
+            if not self.readers and not self.ended and self.on_abandoned is not None:
+                self.on_abandoned(self)
+        if self.error is not None:
+            raise self.error
+
+    def view(self) -> CallView:
+        """How it stands, as told to clients."""
+        return CallView(
+            id=self.id,
+            state=self.state,
+            planned=self.planned,
+            claimed=self.claimed,
+            output=self.output,
+            inputs=self.inputs,
+            prompt_tokens=self.prompt_tokens,
+            cached_tokens=self.cached_tokens,
+            completion_tokens=self.completion_tokens,
+        )
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
