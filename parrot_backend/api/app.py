@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from parrot_backend import __version__
 from parrot_backend.api import errors, openai, operations, semantic
-from parrot_backend.api.auth import RequireApiKey
+from parrot_backend.api.guards import LimitBody, RequireApiKey
 from parrot_backend.engines.base import Engine
 from parrot_backend.serving.core import ServingCore
 from parrot_backend.serving.limits import Limits
@@ -36,15 +36,11 @@ def create_app(
             await core.aclose()
             await engine.aclose()
 
-    app = FastAPI(
-        title="Parrot",
-        version=__version__,
-        lifespan=lifespan,
-        max_body_size=limits.body_bytes,
-    )
+    app = FastAPI(title="Parrot", version=__version__, lifespan=lifespan)
     errors.install(app)
     for router in (semantic.router, openai.router, operations.router):
         app.include_router(router)
+    app.add_middleware(LimitBody, limit=limits.body_bytes)
     if api_key is not None:
         app.add_middleware(RequireApiKey, api_key=api_key)
     return app

@@ -81,15 +81,12 @@ class Call:
         self.readers += 1
         position = 0
         try:
-            while True:
-                news = self._news
-                for delta in self._deltas[position:]:
-                    position += 1
-                    yield delta
-                if self.ended:
-                    break
+            while position < len(self._deltas) or not self.ended:
                 if position == len(self._deltas):
-                    await news.wait()
+                    await self._news.wait()
+                else:
+                    yield self._deltas[position]
+                    position += 1
         finally:
             self.readers -= 1
             if not self.readers and not self.ended and self.on_abandoned is not None:

@@ -1,0 +1,1 @@
+"""Planning: predict the calls of a run as a program of semantic calls. Knows no framework."""

@@ -1,0 +1,298 @@
+"""The routes over a scripted engine, through real sockets and real clients."""
+
+import threading
+from collections.abc import Iterator
+
+import httpx
+import openai
+import pytest
+
+from parrot_backend.protocol import CLAIMED_HEADER, SESSION_HEADER, Output, Program
+from parrot_backend.serving.limits import Limits
+from tests.doubles import ScriptedEngine
+from tests.programs import call, join
+from tests.servers import eventually, serving
+
+
+@pytest.fixture(scope="module")
+def scripted() -> ScriptedEngine:
+    return ScriptedEngine()
+
+
+@pytest.fixture(scope="module")
+def url(scripted: ScriptedEngine) -> Iterator[str]:
+    with serving(scripted, limits=Limits(body_bytes=100_000)) as base:
+        yield base
+
+
+@pytest.fixture(scope="module")
+def http(url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url, timeout=10) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+def chat(content: str, **more: object) -> dict[str, object]:
+    return {"messages": [{"role": "user", "content": content}], **more}
+
+
+PROGRAM = Program(
+    variables={"one": "abc", "two": "xyz"},
+    transforms=[join("both", "+", "{a.out}", "{b.out}")],
+    calls=[call("a", "1:{one}"), call("b", "2:{two}"), call("c", "sum {both}")],
+    outputs=[Output(variable="c.out")],
+).model_dump()
+
+
+def test_the_official_client_chats(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="scripted", messages=[{"role": "user", "content": "hello"}]
+    )
+    assert answer.choices[0].message.content == "olleh"
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage is not None
+    assert answer.usage.model_dump(exclude_none=True) == {
+        "prompt_tokens": 5,
+        "completion_tokens": 5,
+        "total_tokens": 10,
+        "prompt_tokens_details": {"cached_tokens": 0},
+    }
+
+
+def test_the_official_client_streams(client: openai.OpenAI) -> None:
+    chunks = list(
+        client.chat.completions.create(
+            model="scripted",
+            messages=[{"role": "user", "content": [{"type": "text", "text": "hello"}]}],
+            stream=True,
+            stream_options={"include_usage": True},
+            n=1,
+            max_completion_tokens=9,
+        )
+    )
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == "olleh"
+    assert chunks[-2].choices[0].finish_reason == "stop"
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.total_tokens == 10
+
+
+def test_the_official_client_lists_models(client: openai.OpenAI) -> None:
+    (model,) = client.models.list().data
+    assert (model.id, model.owned_by) == ("scripted", "parrot")
+    assert client.models.retrieve("scripted").id == "scripted"
+    with pytest.raises(openai.NotFoundError, match="serves 'scripted'"):
+        client.models.retrieve("other")
+
+
+def test_the_official_client_gets_typed_errors(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(
+            model="scripted", messages=[{"role": "user", "content": "FAIL"}]
+        )
+    assert caught.value.code == "context_length_exceeded"
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model="x", messages=[{"role": "user", "content": "a"}])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_failing_request_has_its_status_streamed_or_not(http: httpx.Client, stream: bool) -> None:
+    answer = http.post("/v1/chat/completions", json=chat("FAIL", stream=stream))
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "context_length_exceeded"
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "message"),
+    [
+        ({}, "messages", "Field required"),
+        (chat("x", max_tokens=0), "max_tokens", "greater than or equal to 1"),
+        (chat("x", temperature="hot"), "temperature", "valid number"),
+        (chat("x", n=2), "n", "not known or not supported"),
+        (chat("x", tools=[{"type": "function"}]), "tools", "not known or not supported"),
+        (chat("x", tempreature=1), "tempreature", "not known or not supported"),
+        ({"messages": []}, "messages", "at least 1"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "messages.0.role", "Input should be"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "messages.0.content",
+            "valid string",
+        ),
+    ],
+)
+def test_bad_bodies_name_the_field(
+    http: httpx.Client, body: dict[str, object], param: str, message: str
+) -> None:
+    answer = http.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert (error["type"], error["param"]) == ("invalid_request_error", param)
+    assert message in error["message"]
+
+
+def test_a_body_that_is_not_json_is_refused(http: httpx.Client) -> None:
+    headers = {"content-type": "application/json"}
+    answer = http.post("/v1/chat/completions", content=b'{"messages": [', headers=headers)
+    assert answer.status_code == 400
+    assert "not valid JSON" in answer.json()["error"]["message"]
+
+
+def test_a_body_over_the_limit_is_refused(http: httpx.Client) -> None:
+    answer = http.post("/v1/chat/completions", json=chat("x" * 200_000))
+    assert answer.status_code == 413
+    assert "error" in answer.json()
+
+
+def test_unknown_things_are_404_in_the_same_shape(http: httpx.Client) -> None:
+    for method, path in (
+        ("GET", "/v1/sessions/s-none"),
+        ("DELETE", "/v1/sessions/s-none"),
+        ("GET", "/v1/sessions/s-none/events"),
+        ("GET", "/nowhere"),
+    ):
+        answer = http.request(method, path)
+        assert answer.status_code == 404
+        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+    answer = http.post("/v1/chat/completions", json=chat("x"), headers={SESSION_HEADER: "s-none"})
+    assert answer.json()["error"]["code"] == "session_not_found"
+    assert http.put("/v1/models").status_code == 405
+
+
+def test_a_session_s_whole_life(http: httpx.Client) -> None:
+    opened = http.post("/v1/sessions", json={"program": PROGRAM}).json()
+    path = f"/v1/sessions/{opened['id']}"
+    value = http.get(f"{path}/variables/c.out", params={"timeout": 5}).json()
+    assert value["value"] == "sum cba:1+zyx:2"[::-1]
+    native = http.post(f"{path}/calls", json=chat("1:abc"))
+    assert native.headers[CLAIMED_HEADER] == "true"
+    joined = http.post(
+        "/v1/chat/completions", json=chat("2:xyz"), headers={SESSION_HEADER: opened["id"]}
+    )
+    assert joined.headers[CLAIMED_HEADER] == "true"
+    other = http.post(f"{path}/calls", json=chat("something else"))
+    assert other.headers[CLAIMED_HEADER] == "false"
+    graph = http.get(f"{path}/graph").json()
+    assert {c["id"]: c["inputs"] for c in graph["calls"] if c["planned"]} == {
+        "a": ["one"],
+        "b": ["two"],
+        "c": ["both"],
+    }
+    closed = http.delete(path).json()
+    assert (closed["planned"], closed["claimed"], closed["unclaimed"]) == (3, 2, 1)
+    kinds = [e["kind"] for e in http.get(f"{path}/events").json()["data"]]
+    assert kinds.count("call_claimed") == 2
+    seen = len(kinds)
+    assert http.get(f"{path}/events", params={"after": seen}).json()["data"] == []
+
+
+def test_a_bad_program_opens_no_session_and_names_the_call(http: httpx.Client) -> None:
+    cycle = Program(calls=[call("a", "{b.out}"), call("b", "{a.out}")]).model_dump()
+    answer = http.post("/v1/sessions", json={"program": cycle})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "cycle"
+    session = http.post("/v1/sessions").json()["id"]
+    missing = Program(calls=[call("a", "{nothing}")]).model_dump()
+    answer = http.post(f"/v1/sessions/{session}/program", json=missing)
+    assert answer.json()["error"]["param"] == "calls.0"
+    assert http.post(f"/v1/sessions/{session}/program", json=PROGRAM).status_code == 200
+    assert http.post(f"/v1/sessions/{session}/program", json=PROGRAM).status_code == 409
+    http.delete(f"/v1/sessions/{session}")
+
+
+def test_variables_are_set_and_read(http: httpx.Client) -> None:
+    program = Program(variables={"x": None}, calls=[call("a", "<{x}>")]).model_dump()
+    path = f"/v1/sessions/{http.post('/v1/sessions', json={'program': program}).json()['id']}"
+    assert http.get(f"{path}/variables/a.out", params={"timeout": 0.01}).status_code == 504
+    assert http.put(f"{path}/variables/x", json={"value": "12"}).status_code == 200
+    assert http.get(f"{path}/variables/a.out").json()["value"] == ">21<"
+    assert http.put(f"{path}/variables/x", json={"value": "13"}).status_code == 409
+    assert http.get(f"{path}/variables/none").status_code == 404
+    http.delete(path)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_ends_its_call(
+    url: str, http: httpx.Client, scripted: ScriptedEngine, stream: bool
+) -> None:
+    scripted.hold("leaving")
+    path = f"{url}/v1/chat/completions"
+    if stream:
+        with httpx.stream("POST", path, json=chat("leaving", stream=True)) as answer:
+            next(answer.iter_lines())
+            assert scripted.running == 1
+    else:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(path, json=chat("leaving"), timeout=0.3)
+    assert eventually(lambda: scripted.running == 0)
+    assert http.get("/v1/stats").json()["running"] == 0
+
+
+def test_a_client_that_leaves_takes_its_session_s_plan(
+    url: str, http: httpx.Client, scripted: ScriptedEngine
+) -> None:
+    scripted.hold("1:abc")
+    scripted.hold("2:xyz")
+    session = http.post("/v1/sessions", json={"program": PROGRAM}).json()["id"]
+    path = f"{url}/v1/sessions/{session}/calls"
+    with httpx.stream("POST", path, json=chat("1:abc", stream=True)) as answer:
+        next(answer.iter_lines())
+        assert scripted.running == 2
+    assert eventually(lambda: scripted.running == 0)
+    assert http.get(f"/v1/sessions/{session}").json()["cancelled"] == 3
+    scripted.held.clear()
+
+
+def test_an_api_key_guards_v1_only() -> None:
+    with serving(ScriptedEngine(), api_key="secret") as base:
+        assert httpx.get(f"{base}/health").status_code == 200
+        assert httpx.get(f"{base}/ready").json()["model"] == "scripted"
+        answer = httpx.get(f"{base}/v1/models")
+        assert answer.status_code == 401
+        assert answer.json()["error"]["code"] == "invalid_api_key"
+        headers = {"authorization": "Bearer secret"}
+        assert httpx.get(f"{base}/v1/models", headers=headers).status_code == 200
+
+
+def test_openapi_describes_the_routes(http: httpx.Client) -> None:
+    paths = http.get("/openapi.json").json()["paths"]
+    assert {"/v1/sessions", "/v1/chat/completions", "/v1/models", "/health"} <= set(paths)
+
+
+def test_a_shutdown_ends_what_outlasts_its_grace() -> None:
+    engine = ScriptedEngine()
+    engine.hold("long")
+    failures: list[object] = []
+
+    def read(url: str) -> None:
+        try:
+            failures.append(httpx.post(url, json=chat("long"), timeout=30).is_server_error)
+        except httpx.HTTPError as error:
+            failures.append(error)
+
+    with serving(engine, grace=1) as base:
+        reader = threading.Thread(target=read, args=(f"{base}/v1/chat/completions",))
+        reader.start()
+        assert eventually(lambda: engine.running == 1)
+    reader.join(timeout=10)
+    assert engine.running == 0
+    assert failures != [False]
+    assert len(failures) == 1
+
+
+def test_a_body_that_grows_over_the_limit_is_refused(http: httpx.Client) -> None:
+    def body() -> Iterator[bytes]:
+        yield b'{"messages": [{"role": "user", "content": "'
+        for _ in range(50):
+            yield b"x" * 10_000
+        yield b'"}]}'
+
+    headers = {"content-type": "application/json"}
+    answer = http.post("/v1/chat/completions", content=body(), headers=headers)
+    assert answer.status_code == 413
+    assert "100000 bytes" in answer.json()["error"]["message"]

@@ -1,0 +1,59 @@
+"""A deterministic engine for tests of what surrounds the engine: timing is theirs to decide."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+
+from parrot_backend.engines.base import Delta, EngineStats, GenerationRequest, ModelCard
+from parrot_backend.errors import ContextLengthError
+from parrot_backend.protocol import ChatMessage
+
+
+def reverse(prompt: str) -> str:
+    """The usual answer: different for every prompt, and easy to predict."""
+    return prompt[::-1]
+
+
+class ScriptedEngine:
+    """Answers with `script(prompt)`, a character a token; a prompt in `held` waits for its release.
+
+    Prompts are the messages' contents, joined. A prompt that contains "FAIL" fails.
+    """
+
+    def __init__(self, script: Callable[[str], str] = reverse) -> None:
+        self.model = ModelCard("scripted", 1000)
+        self.script = script
+        self.held: dict[str, asyncio.Event] = {}
+        self.started: list[str] = []
+        self.priorities: dict[str, int] = {}
+        self.running = 0
+
+    def hold(self, prompt: str) -> asyncio.Event:
+        self.held[prompt] = asyncio.Event()
+        return self.held[prompt]
+
+    def encode(self, messages: Sequence[ChatMessage]) -> list[int]:
+        return [ord(character) for message in messages for character in message.content]
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Delta, None]:
+        prompt = "".join(map(chr, request.prompt))
+        self.started.append(prompt)
+        self.priorities[prompt] = request.priority
+        self.running += 1
+        try:
+            if "FAIL" in prompt:
+                raise ContextLengthError(f"{len(prompt)} tokens do not fit")
+            answer = self.script(prompt)
+            for position, character in enumerate(answer):
+                last = position == len(answer) - 1
+                if last and prompt in self.held:
+                    await self.held[prompt].wait()
+                await asyncio.sleep(0)
+                yield Delta(character, (ord(character),), 0, "stop" if last else None)
+        finally:
+            self.running -= 1
+
+    def stats(self) -> EngineStats:
+        return EngineStats(running=self.running)
+
+    async def aclose(self) -> None:
+        pass

@@ -1,0 +1,101 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parrot_backend.errors import ConflictError, InvalidRequestError, ParrotError
+from parrot_backend.program.analysis import priorities
+from parrot_backend.program.graph import Graph
+from parrot_backend.program.render import render_call, render_transform
+from parrot_backend.protocol import Output, Program
+from tests.programs import call, join, request
+
+
+def graph_of(program: Program) -> Graph:
+    graph = Graph()
+    graph.add(program)
+    return graph
+
+
+def test_a_cycle_is_refused_and_named() -> None:
+    program = Program(calls=[call("a", "x {c.out}"), call("b", "{a.out}"), call("c", "{b.out}")])
+    with pytest.raises(InvalidRequestError, match=r"cycle.*a\.out") as caught:
+        graph_of(program)
+    assert caught.value.code == "cycle"
+
+
+def test_a_call_that_reads_its_own_output_is_a_cycle() -> None:
+    with pytest.raises(InvalidRequestError, match="cycle"):
+        graph_of(Program(calls=[call("a", "{a.out}")]))
+
+
+@pytest.mark.parametrize(
+    ("program", "param"),
+    [
+        (Program(calls=[call("a", "{nothing}")]), "calls.0"),
+        (Program(transforms=[join("j", "", "{nothing}")]), "transforms.0"),
+        (Program(outputs=[Output(variable="nothing")]), "outputs.0.variable"),
+    ],
+)
+def test_a_missing_variable_is_refused_where_it_is_read(program: Program, param: str) -> None:
+    with pytest.raises(InvalidRequestError, match="'nothing'") as caught:
+        graph_of(program)
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        Program(variables={"a.out": "x"}, calls=[call("a", "x")]),
+        Program(calls=[call("a", "x"), call("a", "y", output="other")]),
+        Program(calls=[call("a", "x", output="o"), call("b", "y", output="o")]),
+    ],
+)
+def test_a_name_is_taken_once(program: Program) -> None:
+    with pytest.raises(ConflictError):
+        graph_of(program)
+
+
+def test_a_refused_program_leaves_nothing_behind() -> None:
+    graph = graph_of(Program(variables={"x": "1"}))
+    with pytest.raises(ParrotError):
+        graph.add(Program(variables={"y": "2"}, calls=[call("a", "{nothing}")]))
+    graph.add(Program(variables={"y": "2"}, calls=[call("a", "{x}{y}")]))
+    assert set(graph.producers) == {"x", "y", "a.out"}
+
+
+def test_rendering_joins_literals_and_values() -> None:
+    values = {"x": "one", "y": "two"}
+    rendered = render_call(call("a", "say {x} and {y}!"), values)
+    assert rendered.claim_key() == request("say one and two!").claim_key()
+    assert render_transform(join("j", "--", "<{x}>", "{y}"), values) == "<one>--two"
+
+
+def test_latency_outputs_go_first_and_among_them_the_longest_way() -> None:
+    program = Program(
+        calls=[call("a", "1"), call("b", "{a.out}"), call("c", "{b.out}"), call("bulk", "2")],
+        outputs=[
+            Output(variable="c.out", objective="latency"),
+            Output(variable="bulk.out", objective="throughput"),
+        ],
+    )
+    priority = priorities(graph_of(program))
+    assert priority["a"] > priority["b"] > priority["c"] > priority["bulk"]
+
+
+@given(st.integers(1, 40), st.data())
+def test_the_remaining_path_is_the_longest_one(count: int, data: st.DataObject) -> None:
+    """Random acyclic programs, against a brute-force search over all paths."""
+    reads = {
+        i: data.draw(st.lists(st.integers(0, i - 1), max_size=3, unique=True)) if i else []
+        for i in range(count)
+    }
+    calls = [call(f"c{i}", "x" + "".join(f"{{c{j}.out}}" for j in reads[i])) for i in range(count)]
+
+    def longest(i: int) -> int:
+        return longest_of[i]
+
+    longest_of: dict[int, int] = {}
+    for i in reversed(range(count)):
+        longest_of[i] = 1 + max((longest(k) for k in range(i, count) if i in reads[k]), default=0)
+    found = priorities(graph_of(Program(calls=calls)))
+    assert found == {f"c{i}": longest_of[i] for i in range(count)}

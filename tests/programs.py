@@ -1,0 +1,37 @@
+"""Short ways to write programs in tests: `{name}` in a text is a variable."""
+
+import re
+
+from parrot_backend.protocol import (
+    ChatMessage,
+    ChatRequest,
+    SemanticCall,
+    SemanticMessage,
+    Text,
+    TextSegment,
+    Transform,
+    VariableSegment,
+)
+
+
+def text(template: str) -> Text:
+    pieces = re.split(r"(\{[^}]+\})", template)
+    return [
+        VariableSegment(name=piece[1:-1]) if piece.startswith("{") else TextSegment(text=piece)
+        for piece in pieces
+        if piece
+    ]
+
+
+def call(call_id: str, template: str, output: str | None = None) -> SemanticCall:
+    message = SemanticMessage(role="user", content=text(template))
+    return SemanticCall(id=call_id, messages=[message], output=output or f"{call_id}.out")
+
+
+def join(output: str, separator: str, *templates: str) -> Transform:
+    return Transform(inputs=[text(t) for t in templates], separator=separator, output=output)
+
+
+def request(content: str, **parameters: object) -> ChatRequest:
+    message = ChatMessage(role="user", content=content)
+    return ChatRequest(messages=[message], **parameters)

@@ -1,0 +1,287 @@
+"""The session executor over a scripted engine: what happens when is decided by the test."""
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from parrot_backend.errors import (
+    ConflictError,
+    ContextLengthError,
+    DeadlineError,
+    DependencyError,
+    NotFoundError,
+    OverloadedError,
+    ParrotError,
+)
+from parrot_backend.protocol import Output, Program
+from parrot_backend.serving.call import Call
+from parrot_backend.serving.core import ServingCore
+from parrot_backend.serving.limits import Limits
+from parrot_backend.serving.session import Session
+from tests.doubles import ScriptedEngine
+from tests.programs import call, join, request
+
+
+@pytest.fixture
+def engine() -> ScriptedEngine:
+    return ScriptedEngine()
+
+
+@pytest.fixture
+async def core(engine: ScriptedEngine):
+    core = ServingCore(engine, Limits())
+    yield core
+    await core.aclose()
+    assert engine.running == 0
+
+
+@pytest.fixture
+def session(core: ServingCore) -> Session:
+    return core.open()
+
+
+async def text_of(call: Call) -> str:
+    return "".join([delta.text async for delta in call.read()])
+
+
+def kinds(session: Session, name: str) -> list[str]:
+    return [event.kind for event in session.events(0) if event.name == name]
+
+
+def seq(session: Session, kind: str, name: str) -> int:
+    return next(e.seq for e in session.events(0) if (e.kind, e.name) == (kind, name))
+
+
+MAP_REDUCE = Program(
+    variables={"one": "abc", "two": "xyz"},
+    transforms=[join("both", "+", "{a.out}", "{b.out}")],
+    calls=[call("a", "1:{one}"), call("b", "2:{two}"), call("c", "sum {both}")],
+    outputs=[Output(variable="c.out")],
+)
+
+
+async def test_a_program_runs_by_itself(session: Session) -> None:
+    session.submit(MAP_REDUCE)
+    assert await session.read_variable("c.out", 5) == "sum cba:1+zyx:2"[::-1]
+    view = session.view()
+    assert (view.planned, view.done, view.claimed, view.unclaimed) == (3, 3, 0, 3)
+
+
+async def test_equal_requests_claim_and_others_run_anew(session: Session) -> None:
+    session.submit(MAP_REDUCE)
+    await session.read_variable("c.out", 5)
+    claimed = session.take(request("1:abc"))
+    assert (claimed.id, claimed.claimed, await text_of(claimed)) == ("a", True, "cba:1")
+    again = session.take(request("1:abc"))
+    assert not again.claimed, "a planned call is claimed once"
+    hotter = session.take(request("2:xyz", temperature=0.5))
+    assert not hotter.claimed, "other parameters are another request"
+    assert await text_of(again) == "cba:1"
+    assert await text_of(hotter) == "zyx:2"
+    assert session.view().unplanned == 2
+
+
+async def test_the_model_s_default_and_its_name_are_one_request(session: Session) -> None:
+    session.submit(MAP_REDUCE)
+    assert session.take(request("1:abc", model="scripted")).claimed
+
+
+async def test_a_claim_streams_a_call_that_is_still_running(
+    session: Session, engine: ScriptedEngine
+) -> None:
+    release = engine.hold("1:abc")
+    session.submit(MAP_REDUCE)
+    running = session.take(request("1:abc"))
+    async with aclosing(running.read()) as deltas:
+        assert [(await anext(deltas)).text for _ in range(4)] == list("cba:")
+        release.set()
+        assert [delta.text async for delta in deltas] == ["1"]
+
+
+async def test_a_slow_reader_misses_nothing(core: ServingCore) -> None:
+    running = core.run(request("slow"))
+    deltas = running.read()
+    first = await anext(deltas)
+    await asyncio.sleep(0.05)
+    assert running.ended
+    assert first.text + "".join([delta.text async for delta in deltas]) == "wols"
+
+
+async def test_who_holds_an_output_finds_the_next_call_started(
+    session: Session, engine: ScriptedEngine
+) -> None:
+    """The protocol's one promise: dependents are dispatched before an answer is seen to end."""
+    release = engine.hold("1:abc")
+    session.submit(
+        Program(variables={"one": "abc"}, calls=[call("a", "1:{one}"), call("b", "{a.out}!")])
+    )
+    first = session.take(request("1:abc"))
+    release.set()
+    output = await text_of(first)
+    second = session.take(request(output + "!"))
+    assert second.claimed
+    assert seq(session, "call_started", "b") < seq(session, "call_claimed", "b")
+
+
+async def test_a_failure_fails_exactly_what_depends_on_it(session: Session) -> None:
+    session.submit(
+        Program(
+            transforms=[join("both", " ", "{bad.out}", "{good.out}")],
+            calls=[
+                call("bad", "FAIL"),
+                call("good", "fine"),
+                call("after-good", "{good.out}"),
+                call("after-bad", "{both}"),
+                call("last", "{after-bad.out}"),
+            ],
+        )
+    )
+    assert await session.read_variable("after-good.out", 5) == "fine"
+    with pytest.raises(DependencyError, match="call 'bad' failed: 4 tokens do not fit"):
+        await session.read_variable("last.out", 5)
+    view = session.view()
+    assert (view.done, view.failed) == (2, 3)
+
+
+async def test_a_failed_prediction_is_no_answer(session: Session) -> None:
+    session.submit(Program(calls=[call("bad", "FAIL")]))
+    with pytest.raises(DependencyError):
+        await session.read_variable("bad.out", 5)
+    fresh = session.take(request("FAIL"))
+    assert not fresh.claimed
+    with pytest.raises(ContextLengthError):
+        await text_of(fresh)
+
+
+async def test_closing_cancels_and_counts(
+    core: ServingCore, session: Session, engine: ScriptedEngine
+) -> None:
+    engine.hold("1:abc")
+    session.submit(MAP_REDUCE)
+    await session.read_variable("b.out", 5)
+    core.close(session.id)
+    view = session.view()
+    assert (view.done, view.cancelled, view.failed, view.closed) == (1, 2, 0, True)
+    with pytest.raises(NotFoundError):
+        core.get(session.id)
+    assert core.inspect(session.id) is session
+    await asyncio.sleep(0.05)
+    assert engine.running == 0
+
+
+async def test_a_reader_that_leaves_ends_its_call_and_the_plan(
+    session: Session, engine: ScriptedEngine
+) -> None:
+    for prompt in ("1:abc", "2:xyz"):
+        engine.hold(prompt)
+    session.submit(MAP_REDUCE)
+    async with aclosing(session.take(request("1:abc")).read()) as deltas:
+        await anext(deltas)
+    await asyncio.sleep(0.05)
+    assert engine.running == 0
+    assert session.view().cancelled == 3
+
+
+async def test_a_reader_that_leaves_takes_nothing_from_another(
+    session: Session, engine: ScriptedEngine
+) -> None:
+    engine.hold("1:abc")
+    release = engine.hold("2:xyz")
+    session.submit(MAP_REDUCE)
+    other = session.take(request("2:xyz")).read()
+    await anext(other)
+    async with aclosing(session.take(request("1:abc")).read()) as deltas:
+        await anext(deltas)
+    release.set()
+    assert "".join([delta.text async for delta in other]) == "yx:2"
+    assert session.view().cancelled == 2, "the call that was left, and what needed it"
+
+
+async def test_variables_can_be_set_later_and_waits_end(session: Session) -> None:
+    session.submit(Program(variables={"x": None}, calls=[call("a", "<{x}>")]))
+    with pytest.raises(DeadlineError, match=r"'a\.out' had no value after 0\.01 s"):
+        await session.read_variable("a.out", 0.01)
+    session.set_variable("x", "12")
+    assert await session.read_variable("a.out", 5) == ">21<"
+    with pytest.raises(ConflictError):
+        session.set_variable("x", "13")
+    with pytest.raises(NotFoundError):
+        session.set_variable("y", "13")
+
+
+async def test_a_call_s_variable_cannot_be_set(session: Session, engine: ScriptedEngine) -> None:
+    engine.hold("1")
+    session.submit(Program(calls=[call("a", "1")]))
+    with pytest.raises(ConflictError, match="written by call 'a'"):
+        session.set_variable("a.out", "mine")
+
+
+async def test_a_program_can_be_extended(session: Session) -> None:
+    session.submit(Program(calls=[call("a", "12")]))
+    await session.read_variable("a.out", 5)
+    session.submit(Program(calls=[call("b", "{a.out}3")]))
+    assert await session.read_variable("b.out", 5) == "312"
+
+
+async def test_transforms_settle_once_whatever_the_order(session: Session) -> None:
+    session.submit(
+        Program(
+            variables={"x": "1"},
+            transforms=[join("c", "", "{b}", "{a}"), join("b", "", "{a}{a}"), join("a", "", "{x}")],
+        )
+    )
+    assert await session.read_variable("c", 5) == "111"
+
+
+@pytest.mark.parametrize(
+    ("limits", "program"),
+    [
+        (Limits(calls_per_session=2), MAP_REDUCE),
+        (Limits(variables_per_session=5), MAP_REDUCE),
+    ],
+)
+async def test_a_session_is_bounded(
+    engine: ScriptedEngine, limits: Limits, program: Program
+) -> None:
+    core = ServingCore(engine, limits)
+    session = core.open()
+    with pytest.raises(OverloadedError):
+        session.submit(program)
+    assert session.view().planned == 0
+    await core.aclose()
+
+
+async def test_the_queue_is_bounded_and_loses_nothing_else(engine: ScriptedEngine) -> None:
+    core = ServingCore(engine, Limits(unfinished_calls=1))
+    release = engine.hold("1")
+    first = core.run(request("1"))
+    with pytest.raises(OverloadedError):
+        core.run(request("2"))
+    release.set()
+    assert await text_of(first) == "1"
+    await core.aclose()
+
+
+async def test_sessions_are_bounded_and_expire_when_idle(engine: ScriptedEngine) -> None:
+    core = ServingCore(engine, Limits(sessions=1, session_idle_seconds=0.05))
+    session = core.open()
+    with pytest.raises(OverloadedError):
+        core.open()
+    engine.hold("1")
+    session.submit(Program(calls=[call("a", "1")]))
+    expiry = asyncio.create_task(core.expire_idle())
+    await asyncio.sleep(0.3)
+    expiry.cancel()
+    assert session.closed
+    assert engine.running == 0
+    core.open()
+    await core.aclose()
+
+
+async def test_an_unknown_model_is_refused(session: Session) -> None:
+    with pytest.raises(NotFoundError, match="serves 'scripted'"):
+        session.take(request("x", model="other"))
+    with pytest.raises(ParrotError) as caught:
+        session.submit(Program(calls=[call("a", "x").model_copy(update={"model": "other"})]))
+    assert caught.value.param == "calls.0.model"
