@@ -14,25 +14,31 @@ from urllib.parse import urlsplit
 
 import httpx
 
-# A server drops idle connections too, uvicorn after 5 s: letting go first avoids the race.
-_LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=1000, keepalive_expiry=4.0)
+UNIX = "unix:"
+_LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=1000, keepalive_expiry=60.0)
 _CONNECT_TIMEOUT = 10.0
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 _Keeper = AsyncGenerator[httpx.AsyncClient, None]
 
 
+def address(root: str) -> str:
+    """What the paths of requests are appended to: over a Unix socket, the host does not matter."""
+    return "http://localhost" if root.startswith(UNIX) else root
+
+
 class Connections:
     """Pools of connections; usable again after closing.
 
     Args:
-        root: URL of the backend, without path; decides about TLS and proxies.
+        root: URL of the backend, without path, or `unix:` and the path of its socket.
         timeout: longest wait for the next byte, in seconds.
         headers: sent with every request.
     """
 
     def __init__(self, root: str, *, timeout: float, headers: Mapping[str, str]) -> None:
-        url = urlsplit(root)
+        url = urlsplit(address(root))
+        self._socket = root.removeprefix(UNIX) if root.startswith(UNIX) else None
         self._arguments: dict[str, Any] = {
             "headers": dict(headers),
             "timeout": httpx.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT), pool=None),
@@ -50,7 +56,7 @@ class Connections:
         """The sync client of this process."""
         client = self._by_process.get(os.getpid())
         if client is None:
-            client = self._by_process.setdefault(os.getpid(), httpx.Client(**self._arguments))
+            client = self._by_process.setdefault(os.getpid(), self._new_client())
             weakref.finalize(self, client.close)
         return client
 
@@ -60,7 +66,7 @@ class Connections:
         _, client = self._by_loop.get(loop, (None, None))
         if client is None or client.is_closed:
             self._forget_closed_loops()
-            keeper = _keep(httpx.AsyncClient(**self._arguments))
+            keeper = _keep(self._new_async_client())
             client = await anext(keeper)
             self._by_loop[loop] = keeper, client
         return client
@@ -77,6 +83,14 @@ class Connections:
         if keeper is not None:
             await keeper.aclose()
         self.close()
+
+    def _new_client(self) -> httpx.Client:
+        transport = self._socket and httpx.HTTPTransport(uds=self._socket, limits=_LIMITS)
+        return httpx.Client(transport=transport or None, **self._arguments)
+
+    def _new_async_client(self) -> httpx.AsyncClient:
+        transport = self._socket and httpx.AsyncHTTPTransport(uds=self._socket, limits=_LIMITS)
+        return httpx.AsyncClient(transport=transport or None, **self._arguments)
 
     def _forget_closed_loops(self) -> None:
         for loop in list(self._by_loop):

@@ -1,16 +1,16 @@
 """Errors that a caller of the backend sees.
 
-    ParrotError
-      BackendConnectionError     no connection, or lost before the answer was complete
-        BackendStartError        the managed backend did not start
-      BackendTimeoutError   504  no byte within the read timeout, or a wait on the server ran out
-      AuthenticationError   401  no API key, or a wrong one
-      PermissionDeniedError 403  the key may not do this
-      InvalidRequestError   4xx  the request can never succeed as it is
-        ContextLengthError  400  the prompt does not fit the model's context
-        NotFoundError       404  no such model, session, variable or call
-      OverloadedError       429  a queue or a table is full: try again later
-      ServerError           5xx  the backend or its engine failed
+ParrotError
+  BackendConnectionError     no connection, or lost before the answer was complete
+    BackendStartError        the managed backend did not start
+  BackendTimeoutError   504  no byte within the read timeout, or a wait on the server ran out
+  AuthenticationError   401  no API key, or a wrong one
+  PermissionDeniedError 403  the key may not do this
+  InvalidRequestError   4xx  the request can never succeed as it is
+    ContextLengthError  400  the prompt does not fit the model's context
+    NotFoundError       404  no such model, session, variable or call
+  OverloadedError       429  a queue or a table is full: try again later
+  ServerError           5xx  the backend or its engine failed
 """
 
 from collections.abc import Mapping

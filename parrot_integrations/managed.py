@@ -6,7 +6,6 @@ backend of its own; a backend that died is started again at the next request.
 
 import asyncio
 import atexit
-import contextlib
 import importlib.util
 import json
 import os
@@ -17,9 +16,9 @@ import tempfile
 import threading
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from platformdirs import user_log_path
 
@@ -32,55 +31,163 @@ _TAIL_LINES = 20
 _BACKEND_PACKAGES = ("torch", "transformers", "fastapi", "uvicorn")
 
 
-@dataclass(frozen=True)
 class ManagedBackend:
-    """A running backend of ours; `log` is the file that has its standard error."""
-
-    base_url: str
-    pid: int
-    log: Path
-    process: "subprocess.Popen[bytes]"
-
-    def is_alive(self) -> bool:
-        """Whether the process has not ended."""
-        return self.process.poll() is None
-
-
-_starts: dict[tuple[int, str | None], "Future[ManagedBackend]"] = {}
-_lock = threading.Lock()
-
-
-def backend(model: str | None = None) -> ManagedBackend:
-    """This process's backend for `model`; started, with a wait, where none runs.
+    """One backend process, from the moment it is started.
 
     Args:
         model: name or folder of the model to serve; None for the backend's default.
 
-    Raises:
-        BackendStartError: it ended early, or was not ready within PARROT_START_TIMEOUT seconds.
+    Attributes:
+        process: the child.
+        log: file that has its standard error.
+        address: its base URL, once it answers; a `BackendStartError` where it does not come up.
     """
-    return _started(model).result()
+
+    def __init__(self, model: str | None) -> None:
+        self.log = _new_log()
+        self.address: Future[str] = Future()
+        # Running, and so not cancelled for everybody when one waiting task is cancelled.
+        self.address.set_running_or_notify_cancel()
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                _command(model),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                bufsize=0,
+                # A Ctrl-C in the terminal is the application's to handle.
+                start_new_session=True,
+            )
+        self._stdout = cast(FileIO, self.process.stdout)
+        threading.Thread(target=self._wait_until_ready, daemon=True).start()
+
+    def is_usable(self) -> bool:
+        """Whether the process runs, and has come up or still may."""
+        failed = self.address.done() and self.address.exception() is not None
+        return self.process.poll() is None and not failed
+
+    def stop(self) -> None:
+        """Ends the process, by force after 10 s."""
+        self.process.terminate()
+        try:
+            self.process.wait(_STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._stdout.close()
+
+    def _wait_until_ready(self) -> None:
+        try:
+            self.address.set_result(self._read_address(_start_timeout()))
+        except Exception as error:  # whoever waits for the address must learn of any failure
+            self.stop()
+            self.address.set_exception(error)
+
+    def _read_address(self, timeout: float) -> str:
+        """The base URL that the child prints, as one line of JSON, when it is ready."""
+        deadline = time.monotonic() + timeout
+        line = b""
+        while not line.endswith(b"\n"):
+            left = max(0.0, deadline - time.monotonic())
+            if not select.select([self._stdout], [], [], left)[0]:
+                raise self._failure(
+                    f"was not ready after {timeout:g} s; PARROT_START_TIMEOUT sets that time"
+                )
+            if not (read := self._stdout.read(4096)):
+                raise self._failure(f"ended with exit code {self.process.wait()}")
+            line += read
+        return str(json.loads(line)["base_url"])
+
+    def _failure(self, what: str) -> BackendStartError:
+        missing = [name for name in _BACKEND_PACKAGES if importlib.util.find_spec(name) is None]
+        remedy = (
+            f"Not installed: {', '.join(missing)}. Run `pip install 'parrot-integrations[backend]'`"
+            ", or name a running backend with base_url= or PARROT_BASE_URL.\n"
+            if missing
+            else ""
+        )
+        tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
+        return BackendStartError(
+            f"The managed backend {what}.\n{remedy}Its log, {self.log}, ends with:\n{tail}"
+        )
 
 
-async def abackend(model: str | None = None) -> ManagedBackend:
-    """As `backend`, without blocking the event loop."""
-    start = _started(model)
-    return start.result() if start.done() else await asyncio.wrap_future(start)
+_backends: dict[tuple[int, str | None], ManagedBackend] = {}
+_lock = threading.Lock()
+
+
+def backend(model: str | None = None) -> ManagedBackend:
+    """This process's backend for `model`, started where none runs; it may not be ready yet."""
+    # Keyed by process: a forked child must neither use nor end what its parent started.
+    key = os.getpid(), model
+    with _lock:
+        known = _backends.get(key)
+        if known is not None and known.is_usable():
+            return known
+        started = _backends[key] = ManagedBackend(model)
+    if known is not None:
+        known.stop()
+    return started
+
+
+def base_url(model: str | None = None) -> str:
+    """Base URL of this process's backend for `model`, waiting until it is ready.
+
+    Raises:
+        BackendStartError: it ended early, or was not ready within PARROT_START_TIMEOUT seconds
+            (600 by default: the first start may fetch and convert the model).
+    """
+    return backend(model).address.result()
+
+
+async def abase_url(model: str | None = None) -> str:
+    """As `base_url`, without blocking the event loop."""
+    address = backend(model).address
+    return address.result() if address.done() else await asyncio.wrap_future(address)
 
 
 def stop_all() -> None:
-    """Ends the backends that this process has started. Runs at exit."""
+    """Ends the backends that this process has started; runs at exit."""
     with _lock:
-        own = [key for key in _starts if key[0] == os.getpid()]
-        starts = [_starts.pop(key) for key in own]
-    ...
+        own = [_backends.pop(key) for key in list(_backends) if key[0] == os.getpid()]
+    for each in own:
+        each.process.terminate()
+    for each in own:
+        each.stop()
 
 
-def _started(model: str | None) -> "Future[ManagedBackend]":
-    """The one start of `model`'s backend that all callers wait for."""
-    key = os.getpid(), model
-    with _lock:
-        start = _starts.get(key)
-        if start is None or _is_over(start):
-            ...
-        return start
+def _command(model: str | None) -> list[str]:
+    serve = [sys.executable, "-m", "parrot_backend", "serve", "--managed", str(os.getpid())]
+    return [*serve, "--model", model] if model else serve
+
+
+def _start_timeout() -> float:
+    return float(os.environ.get("PARROT_START_TIMEOUT") or _DEFAULT_START_TIMEOUT)
+
+
+def _new_log() -> Path:
+    try:
+        folder = user_log_path("parrot", appauthor=False, ensure_exists=True)
+        handle, path = tempfile.mkstemp(".log", f"backend-{os.getpid()}-", folder)
+    except OSError:
+        handle, path = tempfile.mkstemp(".log", "parrot-backend-")
+    else:
+        _remove_old_logs(folder)
+    os.close(handle)
+    return Path(path)
+
+
+def _remove_old_logs(folder: Path) -> None:
+    by_age = sorted(folder.glob("backend-*.log"), key=lambda log: log.stat().st_mtime)
+    for log in by_age[:-_KEPT_LOGS]:
+        log.unlink(missing_ok=True)
+
+
+def _renew_lock() -> None:
+    """A lock that another thread held at the time of a fork is never released in the child."""
+    global _lock
+    _lock = threading.Lock()
+
+
+atexit.register(stop_all)
+os.register_at_fork(after_in_child=_renew_lock)

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from parrot_backend.protocol import (
     SESSION_HEADER,
+    EventList,
     GraphView,
     Program,
     SessionEvent,
@@ -104,4 +105,4 @@ def _data(answer: Any) -> list[dict[str, Any]]:
 
 
 def _events(answer: Any) -> list[SessionEvent]:
-    return [SessionEvent.model_validate(event) for event in answer["data"]]
+    return EventList.model_validate(answer).data

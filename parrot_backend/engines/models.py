@@ -138,7 +138,7 @@ def missing_files(folder: Path) -> list[str]:
     wanted = {
         "config.json": ("config.json",),
         "weights (*.safetensors or pytorch_model*.bin)": ("*.safetensors", "pytorch_model*.bin"),
-        "a tokenizer (tokenizer.json, tokenizer.model or vocab.json)": (
+        "tokenizer (tokenizer.json, tokenizer.model or vocab.json)": (
             "tokenizer.json",
             "tokenizer.model",
             "vocab.json",
@@ -159,7 +159,7 @@ def _local_model(folder: Path) -> ResolvedModel:
         )
     if missing := missing_files(folder):
         raise InvalidRequestError(
-            f"the folder '{folder}' is not a Hugging Face model, it has no {' and no '.join(missing)}",
+            f"the folder '{folder}' is not a Hugging Face model, it lacks {', '.join(missing)}",
             code="not_a_model",
         )
     return ResolvedModel(folder.resolve().name, str(folder.resolve()))

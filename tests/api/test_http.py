@@ -224,7 +224,8 @@ def test_a_client_that_leaves_ends_its_call(
     path = f"{url}/v1/chat/completions"
     if stream:
         with httpx.stream("POST", path, json=chat("leaving", stream=True)) as answer:
-            next(answer.iter_lines())
+            lines = answer.iter_lines()
+            next(lines)
             assert scripted.running == 1
     else:
         with pytest.raises(httpx.ReadTimeout):
@@ -241,7 +242,8 @@ def test_a_client_that_leaves_takes_its_session_s_plan(
     session = http.post("/v1/sessions", json={"program": PROGRAM}).json()["id"]
     path = f"{url}/v1/sessions/{session}/calls"
     with httpx.stream("POST", path, json=chat("1:abc", stream=True)) as answer:
-        next(answer.iter_lines())
+        lines = answer.iter_lines()
+        next(lines)
         assert scripted.running == 2
     assert eventually(lambda: scripted.running == 0)
     assert http.get(f"/v1/sessions/{session}").json()["cancelled"] == 3
