@@ -7,6 +7,7 @@ from parrot_backend.protocol import SemanticCall, Text, TextSegment, Transform
 from parrot_integrations.planning.plan import Plan
 
 _WIDTH = 72
+_EDGE = "\0"  # around a variable's name, where a brace could be the template's own
 
 
 def explain(plan: Plan) -> str:
@@ -37,8 +38,8 @@ def _transform(transform: Transform) -> str:
     return f"join by {transform.separator!r}: {_short(inputs)} -> {{{transform.output}}}"
 
 
-def _marked(text: Text) -> str:
-    return "".join(s.text if isinstance(s, TextSegment) else f"{{{s.name}}}" for s in text)
+def _marked(text: Text, left: str = "{", right: str = "}") -> str:
+    return "".join(s.text if isinstance(s, TextSegment) else f"{left}{s.name}{right}" for s in text)
 
 
 def _short(text: str) -> str:
@@ -49,22 +50,25 @@ def _short(text: str) -> str:
 
 
 def _shared(plan: Plan) -> Iterator[str]:
-    """Prefixes that several calls have in common, template text and variables alike."""
+    """Prefixes that calls which start alike have in common, template text and variables alike."""
     groups: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     for call in plan.calls:
-        flat = "".join(f"[{m.role}] {_marked(m.content)}" for m in call.messages)
-        groups[flat[:24]].append((call.id, flat))
+        marked = "".join(f"[{m.role}] {_marked(m.content, _EDGE, _EDGE)} " for m in call.messages)
+        groups[marked.partition(_EDGE)[0]].append((call.id, marked))
     for members in groups.values():
-        prefix = _common_prefix([flat for _, flat in members])
         if len(members) > 1:
+            prefix = _common_prefix([marked for _, marked in members])
             names = f"{members[0][0]} … {members[-1][0]}"
-            yield f"{len(members)} calls ({names}): {_short(prefix)} ({len(prefix)} characters)"
+            yield f"{len(members)} calls ({names}): {_short(prefix)}"
 
 
 def _common_prefix(texts: list[str]) -> str:
+    """Up to the first difference; a variable is shared whole or not at all."""
     first, last = min(texts), max(texts)
     differs = (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
-    return first[: next(differs, len(first))]
+    pieces = first[: next(differs, len(first))].split(_EDGE)
+    whole = pieces if len(pieces) % 2 else pieces[:-1]
+    return "".join(p if i % 2 == 0 else f"{{{p}}}" for i, p in enumerate(whole))
 
 
 def _breaks(plan: Plan) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import RunnableLambda
@@ -61,7 +61,7 @@ def function(
         )
     if not isinstance(value, dict | list | tuple):
         return planner.stop(runnable, "gets an item of something that is not known yet")
-    keys: tuple[Any, ...] = getter.__reduce__()[1]
+    keys = cast("tuple[Any, tuple[Any, ...]]", getter.__reduce__())[1]
     try:
         items = tuple(value[key] for key in keys)
     except (KeyError, IndexError, TypeError):
