@@ -39,7 +39,7 @@ class Planner:
         """The symbolic output of one runnable."""
         if isinstance(value, Unknown):
             return UNKNOWN
-        found = RULES.get(type(runnable))
+        found = RULES.get(_exact_type(runnable))
         if found is None:
             return self.stop(
                 runnable,
@@ -51,3 +51,9 @@ class Planner:
     def stop(self, runnable: Runnable[Any, Any], reason: str, remedy: str = "") -> Unknown:
         """A graph break at a runnable."""
         return self.plan.stop(runnable.get_name(), reason, remedy)
+
+
+def _exact_type(runnable: Runnable[Any, Any]) -> type:
+    """Its class; of a generic class with arguments, `RunnableParallel[...]`, the class without."""
+    metadata = getattr(type(runnable), "__pydantic_generic_metadata__", None)
+    return (metadata or {}).get("origin") or type(runnable)

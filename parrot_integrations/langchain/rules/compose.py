@@ -14,6 +14,7 @@ from langchain_core.runnables import (
 from langchain_core.runnables.base import RunnableEach
 
 from parrot_integrations.langchain.planner import Planner, rule
+from parrot_integrations.planning.values import UNKNOWN
 
 
 @rule(RunnableSequence)
@@ -41,7 +42,7 @@ def assign(planner: Planner, runnable: RunnableAssign, value: Any, kwargs: dict[
     if not isinstance(value, dict):
         return planner.stop(runnable, "gets something that is not a dict")
     added = planner.step(runnable.mapper, value, kwargs)
-    return {**value, **added}
+    return {**value, **added} if isinstance(added, dict) else UNKNOWN
 
 
 @rule(RunnablePick)
