@@ -1,0 +1,203 @@
+"""The executor of one session: resolve, render, dispatch, hand over.
+
+Everything here runs on the event loop without an await between a call's end and the dispatch of what
+became ready by it. So a client that holds an output always finds the next planned call rendered, and
+claiming has no race (the protocol's one promise).
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from parrot_backend.errors import CancelledCallError, DependencyError, ParrotError
+from parrot_backend.program.analysis import priorities
+from parrot_backend.program.graph import Graph, Node, inputs_of
+from parrot_backend.program.render import render_call, render_transform
+from parrot_backend.protocol import Program, SemanticCall
+from parrot_backend.serving.call import Call
+from parrot_backend.serving.events import EventLog
+from parrot_backend.serving.scheduler import Scheduler
+from parrot_backend.serving.variables import Variables
+
+
+class Executor:
+    """Settles the nodes of a graph as their inputs come, and starts the calls among them.
+
+    Args:
+        scheduler: where calls run.
+        tenant: whose prefixes they share.
+        events: where what happens is noted.
+        touch: called when a call has ended, for the session is in use then.
+        on_abandoned: called when the last reader of a running call has left it.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        tenant: str,
+        events: EventLog,
+        *,
+        touch: Callable[[], None],
+        on_abandoned: Callable[[Call], None],
+    ) -> None:
+        self.graph = Graph()
+        self.variables = Variables()
+        self.calls: dict[str, Call] = {}
+        self._scheduler = scheduler
+        self._tenant = tenant
+        self._events = events
+        self._touch = touch
+        self._on_abandoned = on_abandoned
+        self._claimable: dict[str, deque[Call]] = {}
+
+    def add(self, program: Program) -> None:
+        """Take a program in, whole or not at all, and start every call whose inputs are there.
+
+        Raises:
+            InvalidRequestError: the program does not hold together; `param` says where.
+            ConflictError: a name in it is taken.
+        """
+        self.graph.add(program)
+        nodes: list[Node] = [*program.transforms, *program.calls]
+        for name in [*program.variables, *(node.output for node in nodes)]:
+            self.variables.declare(name)
+        priority = priorities(self.graph)
+        for call in program.calls:
+            self.calls[call.id] = Call(
+                call.id, output=call.output, inputs=inputs_of(call), priority=priority[call.id]
+            )
+            self._events.add("call_planned", call.id)
+        for name, value in program.variables.items():
+            if value is not None:
+                self._write(name, value)
+        self._advance(nodes)
+
+    def write(self, name: str, value: str) -> None:
+        """Give an input its value, and start what waited for it.
+
+        Raises:
+            NotFoundError: there is no such variable.
+            ConflictError: it has a value.
+        """
+        self._advance(self._write(name, value))
+
+    def claim(self, key: str) -> Call | None:
+        """The planned call whose rendered request has this key; each is handed over once.
+
+        A failed or cancelled prediction is no answer: the request has to run.
+        """
+        candidates = self._claimable.get(key, deque())
+        while candidates:
+            call = candidates.popleft()
+            if call.state in ("running", "done"):
+                call.claimed = True
+                self._events.add("call_claimed", call.id)
+                return call
+        return None
+
+    def run(self, call: Call) -> None:
+        """Start a rendered call.
+
+        Raises:
+            OverloadedError: too many calls are unfinished.
+        """
+        call.on_abandoned = self._on_abandoned
+        self._scheduler.start(
+            call, tenant=self._tenant, on_first_token=self._on_first_token, on_end=self._on_end
+        )
+        self.calls[call.id] = call
+        self._events.add("call_started", call.id)
+
+    def cancel(self, calls: Iterable[Call], reason: str) -> None:
+        """Stop calls that have not ended, and with each what needs its output."""
+        error = CancelledCallError(reason)
+        for call in list(calls):
+            if not call.ended:
+                self._scheduler.cancel(call)
+                self._fail(call, error)
+
+    # Forward: a settled input settles what reads it
+
+    def _advance(self, nodes: Iterable[Node]) -> None:
+        queue = deque(nodes)
+        while queue:
+            node = queue.popleft()
+            inputs = inputs_of(node)
+            if any(name in self.variables.errors for name in inputs):
+                queue.extend(self._fail_dependent(node))
+            elif all(name in self.variables.values for name in inputs):
+                queue.extend(self._settle(node))
+
+    def _settle(self, node: Node) -> list[Node]:
+        if isinstance(node, SemanticCall):
+            self._dispatch(node)
+            return []
+        if node.output in self.variables.values:
+            return []
+        return self._write(node.output, render_transform(node, self.variables.values))
+
+    def _write(self, name: str, value: str) -> list[Node]:
+        """Give a variable its value; who reads it is returned."""
+        self.variables.write(name, value)
+        self._events.add("variable_ready", name)
+        return self.graph.consumers.get(name, [])
+
+    def _dispatch(self, planned: SemanticCall) -> None:
+        call = self.calls[planned.id]
+        if call.state != "waiting":
+            return
+        request = render_call(planned, self.variables.values)
+        request.model = self._scheduler.check_model(request.model)
+        call.request = request
+        self._claimable.setdefault(request.claim_key(), deque()).append(call)
+        try:
+            self.run(call)
+        except ParrotError as error:
+            self._fail(call, error)
+
+    def _on_first_token(self, call: Call) -> None:
+        self._events.add("call_first_token", call.id)
+
+    def _on_end(self, call: Call) -> None:
+        self._touch()
+        if call.error is not None:
+            self._events.add("call_failed", call.id)
+            self._fail_output(call, call.error)
+            return
+        self._events.add("call_done", call.id)
+        if call.output is not None:
+            self._advance(self._write(call.output, call.text))
+
+    # Failure: exactly what needs a failed variable fails, with the error of the root
+
+    def _fail(self, call: Call, error: ParrotError) -> None:
+        cancelled = isinstance(error, CancelledCallError)
+        self._events.add("call_cancelled" if cancelled else "call_failed", call.id)
+        call.end("cancelled" if cancelled else "failed", error)
+        self._fail_output(call, error)
+
+    def _fail_output(self, call: Call, error: ParrotError) -> None:
+        if call.output is not None:
+            self._advance(self._fail_variable(call.output, _rooted(error, call)))
+
+    def _fail_variable(self, name: str, error: ParrotError) -> list[Node]:
+        if name in self.variables.errors:
+            return []
+        self.variables.fail(name, error)
+        self._events.add("variable_failed", name)
+        return self.graph.consumers.get(name, [])
+
+    def _fail_dependent(self, node: Node) -> list[Node]:
+        errors = self.variables.errors
+        error = next(errors[name] for name in inputs_of(node) if name in errors)
+        if not isinstance(node, SemanticCall):
+            return self._fail_variable(node.output, error)
+        if (call := self.calls[node.id]).state == "waiting":
+            self._fail(call, error)
+        return []
+
+
+def _rooted(error: ParrotError, call: Call) -> ParrotError:
+    """What the dependents of a call get: the first failure, named."""
+    if isinstance(error, DependencyError | CancelledCallError):
+        return error
+    return DependencyError(f"call '{call.id}' failed: {error.message}", param=call.output)

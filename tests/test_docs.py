@@ -1,0 +1,46 @@
+"""What the README and the docs show is run."""
+
+import json
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(path: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / path).read_text(), re.DOTALL)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("number", range(len(blocks("README.md", "python"))))
+def test_the_readme_s_examples_run(
+    number: int, base_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARROT_BASE_URL", base_url)
+    source = blocks("README.md", "python")[number].replace(
+        "temperature=0", "temperature=0, max_tokens=16"
+    )
+    exec(compile(source, f"README.md, example {number + 1}", "exec"), {})
+
+
+@pytest.mark.model
+def test_the_http_example_runs(base_url: str) -> None:
+    (shown,) = blocks("docs/http.md", "bash")
+    body = json.loads(shown[shown.index("'{") + 1 : shown.index("}'") + 1])
+    session = httpx.post(f"{base_url}/v1/sessions", json=body).json()["id"]
+    path = f"{base_url}/v1/sessions/{session}/variables"
+    food = httpx.get(f"{path}/food", params={"timeout": 60}, timeout=70).json()
+    country = httpx.get(f"{path}/country").json()
+    assert "Peru" in country["value"]
+    assert food["value"]
+    assert httpx.delete(f"{base_url}/v1/sessions/{session}").json()["done"] == 2
+
+
+def test_the_readme_s_files_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    named = re.findall(r"\]\(([^):]+)\)", text) + re.findall(r"`((?:cookbooks|docs)/[^`]+)`", text)
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
