@@ -75,7 +75,7 @@ class Progress:
 
     def _watch(self) -> None:
         told = ""
-        while not self._over.wait(1.0):
+        while not self._over.wait(5.0):
             if self._sessions and (line := _line(self.last)) != told:
                 print(line, flush=True)
                 told = line

@@ -291,8 +291,8 @@ def _settings(
     """The three with the environment's values in place of None; a managed backend's URL is None."""
     base_url = base_url or os.environ.get("PARROT_BASE_URL")
     api_key = api_key or os.environ.get("PARROT_API_KEY")
-    model = model or os.environ.get("PARROT_MODEL")
-    return (_root(base_url) if base_url else None), api_key or None, model or None
+    root = _root(base_url) if base_url else None
+    return root, api_key or None, managed.named_model(model)
 
 
 def _root(base_url: str) -> str:

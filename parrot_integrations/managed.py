@@ -96,7 +96,10 @@ class ManagedBackend:
             if not (read := self._stdout.read(4096)):
                 raise self._failure(f"ended with exit code {self.process.wait()}")
             line += read
-        return str(json.loads(line)["base_url"])
+        try:
+            return str(json.loads(line)["base_url"])
+        except (ValueError, TypeError, KeyError):
+            raise self._failure(f"printed {line!r} in place of its address") from None
 
     def _failure(self, what: str) -> BackendStartError:
         missing = [name for name in _BACKEND_PACKAGES if importlib.util.find_spec(name) is None]
@@ -116,15 +119,24 @@ _backends: dict[tuple[int, str | None], ManagedBackend] = {}
 _lock = threading.Lock()
 
 
+def named_model(model: str | None) -> str | None:
+    """The model, or else the one that PARROT_MODEL names; None for the backend's own default."""
+    return model or os.environ.get("PARROT_MODEL") or None
+
+
 def backend(model: str | None = None) -> ManagedBackend:
-    """This process's backend for `model`, started where none runs; it may not be ready yet."""
+    """This process's backend for `model`, started where none runs; it may not be ready yet.
+
+    Args:
+        model: name or folder of the model; None for PARROT_MODEL, or the backend's own default.
+    """
     # Keyed by process: a forked child must neither use nor end what its parent started.
-    key = os.getpid(), model
+    key = os.getpid(), named_model(model)
     with _lock:
         known = _backends.get(key)
         if known is not None and known.is_usable():
             return known
-        started = _backends[key] = ManagedBackend(model)
+        started = _backends[key] = ManagedBackend(key[1])
     if known is not None:
         known.stop()
     return started
