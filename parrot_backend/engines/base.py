@@ -11,7 +11,7 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What a client must know of the model: `context_length` is in tokens, prompt and answer together."""
+    """What a client must know of the model: `context_length` is tokens, prompt and answer together."""
 
     name: str
     context_length: int
@@ -34,7 +34,10 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One generation: higher `priority` goes first, then who came first. Prefixes are shared in a `tenant`."""
+    """One generation. Higher `priority` goes first, then who came first.
+
+    Prefixes are shared within a `tenant` and never between two.
+    """
 
     prompt: list[int]
     sampling: Sampling = field(default_factory=Sampling)
@@ -93,7 +96,7 @@ class Engine(Protocol):
         ...
 
     def generate(self, request: GenerationRequest) -> AsyncGenerator[Delta, None]:
-        """Queue a generation and yield what it produces; closing the generator frees its memory at once.
+        """Queue a generation and yield what it produces; closing it frees its memory at once.
 
         Raises:
             ContextLengthError: the prompt leaves no room for one token.

@@ -317,8 +317,7 @@ async def test_cancelling_a_run_frees_everything(llm: ChatParrot, scripted: Scri
     scripted.hold("say what")
     compiled = compile(ask("say {x}", llm), on_session=sessions.append)
     task = asyncio.create_task(compiled.ainvoke({"x": "what"}))
-    while not sessions or scripted.running == 0:
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(eventually, lambda: scripted.running == 1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -1,0 +1,198 @@
+"""The command line: `parrot serve`, `parrot models pull`, `parrot models list`."""
+
+import argparse
+import importlib.util
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from parrot_backend import __version__
+from parrot_backend.arguments import Parser, count, memory_size, port_number
+from parrot_backend.engines.models import (
+    DEFAULT_MODEL,
+    list_models,
+    pull,
+    resolve_model,
+)
+from parrot_backend.errors import InvalidRequestError, ParrotError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_PORT = 8642
+BACKEND_MODULES = (
+    "accelerate",
+    "fastapi",
+    "filelock",
+    "gguf",
+    "safetensors",
+    "torch",
+    "transformers",
+    "uvicorn",
+)
+GRACE_SECONDS = 10
+MANAGED_GRACE_SECONDS = 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; what the user can do something about is one line on stderr and a code above 0."""
+    args = _parser().parse_args(argv)
+    _log_to_stderr()
+    try:
+        args.command(args)
+    except ParrotError as error:
+        return _fail(error.message)
+    except OSError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return 0
+
+
+def _log_to_stderr() -> None:
+    """Only our own messages: transformers and uvicorn write theirs themselves."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("parrot: %(message)s"))
+    ours = logging.getLogger("parrot_backend")
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
+
+
+def _fail(message: str) -> int:
+    print("parrot: error:", " ".join(message.split()), file=sys.stderr)
+    return 1
+
+
+def _serve(args: argparse.Namespace) -> None:
+    """Take the address first, then load: who asks for a port in use learns it at once."""
+    _require_backend()
+    from parrot_backend import server
+
+    if args.managed is not None:
+        server.end_with_parent(args.managed)
+    sock = server.bind_unix(args.uds) if args.uds else server.bind(args.host, _port(args))
+    with sock:
+        if not (args.api_key or server.is_local(sock)):
+            raise InvalidRequestError(
+                f"{args.host} can be reached from other machines: give an API key "
+                "(PARROT_API_KEY or --api-key), or serve on 127.0.0.1"
+            )
+        server.run(
+            _load_app(args),
+            sock,
+            on_ready=lambda: _announce(args, server.url_of(sock)),
+            grace_seconds=GRACE_SECONDS if args.managed is None else MANAGED_GRACE_SECONDS,
+        )
+
+
+def _port(args: argparse.Namespace) -> int:
+    if args.port is not None:
+        return int(args.port)
+    return DEFAULT_PORT if args.managed is None else 0
+
+
+def _load_app(args: argparse.Namespace) -> "FastAPI":
+    model = resolve_model(args.model)
+    logger.info("loading %s", model.name)
+    from parrot_backend.api.app import create_app
+    from parrot_backend.engines.torch_engine import TorchEngine
+    from parrot_backend.serving.limits import Limits
+
+    if os.path.isdir(model.path):
+        _hide_progress_bars()
+    engine = TorchEngine.load(
+        model.path, model.name, kv_memory=args.kv_memory, max_batch=args.max_batch
+    )
+    return create_app(
+        engine, api_key=args.api_key or None, limits=Limits(sessions=args.max_sessions)
+    )
+
+
+def _hide_progress_bars() -> None:
+    """A local model takes a second; the bars are for one that comes from the hub."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+
+
+def _announce(args: argparse.Namespace, url: str) -> None:
+    if args.managed is not None:
+        print(json.dumps({"base_url": url, "pid": os.getpid()}), flush=True)
+    else:
+        logger.info("ready at %s, OpenAI-compatible under /v1; Ctrl-C ends it", url)
+
+
+def _models_pull(args: argparse.Namespace) -> None:
+    _require_backend()
+    print(pull(args.name))
+
+
+def _models_list(args: argparse.Namespace) -> None:
+    rows = [("NAME", "SOURCE", "LICENCE", "DOWNLOAD", "ON DISK", "PATH")]
+    for model in list_models():
+        disk, path = (_megabytes(model.disk_bytes), str(model.path)) if model.pulled else ("-", "-")
+        download = _megabytes(model.download_bytes)
+        rows.append((model.name, model.source, model.licence, download, disk, path))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.0f} MB"
+
+
+def _require_backend() -> None:
+    missing = [name for name in BACKEND_MODULES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InvalidRequestError(
+            f"the backend is not installed ({', '.join(missing)} missing): "
+            "pip install 'parrot-integrations[backend]'"
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="parrot", description="Serve LLM applications as whole graphs.")
+    parser.add_argument("--version", action="version", version=f"parrot {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_serve(commands.add_parser("serve", help="serve a model over HTTP"))
+    models = commands.add_parser("models", help="the models that Parrot fetches by itself")
+    actions = models.add_subparsers(required=True, metavar="ACTION")
+    pull_parser = actions.add_parser("pull", help="fetch a model and print its folder")
+    pull_parser.add_argument("name", nargs="?", default=DEFAULT_MODEL, metavar="NAME")
+    pull_parser.set_defaults(command=_models_pull)
+    actions.add_parser("list", help="list them").set_defaults(command=_models_list)
+    return parser
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model", help=f"bundled model, folder or hub id (default: {DEFAULT_MODEL})")
+    address = parser.add_mutually_exclusive_group()
+    address.add_argument("--host", default="127.0.0.1", help="address (default: %(default)s)")
+    address.add_argument("--uds", metavar="PATH", help="Unix socket to serve on instead")
+    add("--port", type=port_number, help=f"0 takes a free one (default: {DEFAULT_PORT})")
+    add(
+        "--api-key",
+        metavar="KEY",
+        default=os.environ.get("PARROT_API_KEY") or None,
+        help="wanted under /v1; other users can see arguments, so rather set PARROT_API_KEY",
+    )
+    add(
+        "--kv-memory",
+        type=memory_size,
+        metavar="SIZE",
+        help="memory for keys and values, such as 2GiB (default: a quarter of what is free)",
+    )
+    add("--max-batch", type=count, default=32, metavar="N", help="sequences in one step")
+    add("--max-sessions", type=count, default=1024, metavar="N", help="sessions open at once")
+    add("--managed", type=count, metavar="PID", help=argparse.SUPPRESS)
+    parser.set_defaults(command=_serve)

