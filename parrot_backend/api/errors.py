@@ -6,13 +6,16 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from parrot_backend.errors import EngineError, InvalidRequestError, ParrotError
 from parrot_backend.protocol import ErrorDetail, ErrorResponse
 
 logger = logging.getLogger(__name__)
+
+_CLIENT_CLOSED_REQUEST = 499  # nginx's code, for nobody but the access log
 
 
 def error_body(error: ParrotError) -> dict[str, Any]:
@@ -44,6 +47,10 @@ def install(app: FastAPI) -> None:
         response.status_code = error.status_code
         response.headers.update(error.headers or {})
         return response
+
+    @app.exception_handler(ClientDisconnect)
+    async def client_left(_: Request, __: ClientDisconnect) -> Response:
+        return Response(status_code=_CLIENT_CLOSED_REQUEST)
 
     @app.exception_handler(Exception)
     async def internal_error(request: Request, error: Exception) -> JSONResponse:

