@@ -1,0 +1,193 @@
+"""`TorchEngine`: the `Engine` that asyncio sees of the thread that computes."""
+
+import asyncio
+import itertools
+from collections import abc
+
+import torch
+
+from parrot_backend.engines.base import Delta, EngineStats, GenerationRequest, ModelCard
+from parrot_backend.engines.torch_engine.chat_template import encode_chat
+from parrot_backend.engines.torch_engine.detokenizer import TextStream
+from parrot_backend.engines.torch_engine.errors import ModelLoadError
+from parrot_backend.engines.torch_engine.kv_cache import KVCache, default_kv_memory, token_bytes
+from parrot_backend.engines.torch_engine.loader import LoadedModel, load_model
+from parrot_backend.engines.torch_engine.memory import KVMemory
+from parrot_backend.engines.torch_engine.model import StepModel
+from parrot_backend.engines.torch_engine.sampling import Sampler
+from parrot_backend.engines.torch_engine.sequence import Event, Sequence
+from parrot_backend.engines.torch_engine.stepper import Stepper, too_long_for
+from parrot_backend.engines.torch_engine.worker import Worker
+from parrot_backend.errors import ContextLengthError, InvalidRequestError, ParrotError
+from parrot_backend.protocol import ChatMessage
+
+
+class TorchEngine:
+    """Runs one transformers model for many generations at once; see `Engine`.
+
+    Make one with `load`. It has a thread of its own until `aclose`.
+    """
+
+    def __init__(self, loaded: LoadedModel, card: ModelCard, worker: Worker, capacity: int) -> None:
+        self._loaded = loaded
+        self._card = card
+        self._worker = worker
+        self._capacity = capacity
+        self._arrivals = itertools.count()
+
+    @classmethod
+    def load(
+        cls,
+        path: str,
+        name: str,
+        *,
+        kv_memory: int | None = None,
+        max_batch: int = 32,
+        max_waiting: int = 1024,
+        prefill_budget: int = 512,
+        device: str | None = None,
+    ) -> "TorchEngine":
+        """Load a model and start its engine; takes seconds, and blocks meanwhile.
+
+        Args:
+            path: a Hugging Face folder, or the id of a model on the hub.
+            name: what clients call the model.
+            kv_memory: bytes for keys and values; by default a quarter of the memory that is free, at
+                most 4 GiB of main memory.
+            max_batch: generations that run at once.
+            max_waiting: generations that may wait; more are refused.
+            prefill_budget: prompt tokens computed per step. More is faster for prompts and makes
+                running generations wait longer for their next token.
+            device: torch's name for it; CUDA where there is one, else the CPU.
+
+        Raises:
+            ModelLoadError: the model can't be loaded, or `kv_memory` is too small for one token.
+        """
+        return cls.start(
+            load_model(path, device),
+            name,
+            kv_memory=kv_memory,
+            max_batch=max_batch,
+            max_waiting=max_waiting,
+            prefill_budget=prefill_budget,
+        )
+
+    @classmethod
+    def start(
+        cls,
+        loaded: LoadedModel,
+        name: str,
+        *,
+        kv_memory: int | None = None,
+        max_batch: int = 32,
+        max_waiting: int = 1024,
+        prefill_budget: int = 512,
+    ) -> "TorchEngine":
+        """Start the engine of a model that is loaded already; the arguments are those of `load`."""
+        model = loaded.model
+        per_token = token_bytes(loaded.shapes, model.dtype)
+        kv_memory = default_kv_memory(model.device) if kv_memory is None else kv_memory
+        if kv_memory < 2 * per_token:
+            raise ModelLoadError(
+                f"kv_memory is {kv_memory} bytes and {name!r} takes {per_token} per token: "
+                "give it room for a prompt"
+            )
+        cache = KVCache(loaded.shapes, kv_memory // per_token, model.dtype, model.device)
+        stepper = Stepper(
+            StepModel(model, cache),
+            KVMemory(cache.slots),
+            max_batch=max_batch,
+            prefill_budget=prefill_budget,
+        )
+        card = ModelCard(name, loaded.context_length)
+        return cls(loaded, card, Worker(stepper, max_waiting), cache.slots)
+
+    @property
+    def model(self) -> ModelCard:
+        """The model that is loaded."""
+        return self._card
+
+    def encode(self, messages: abc.Sequence[ChatMessage]) -> list[int]:
+        """Apply the chat template, generation prompt included. Callable from any thread.
+
+        Raises:
+            InvalidRequestError: the model's template refuses the messages.
+        """
+        return encode_chat(self._loaded.tokenizer, messages)
+
+    async def generate(self, request: GenerationRequest) -> abc.AsyncGenerator[Delta, None]:
+        """Queue a generation and yield what it produces; closing the iterator frees its memory.
+
+        It is queued when the first delta is asked for.
+
+        Raises:
+            InvalidRequestError: the prompt is empty or names unknown tokens.
+            ContextLengthError: the prompt leaves no room for one token.
+            KVMemoryError: the generation alone is longer than the KV memory.
+            OverloadedError: the waiting queue is full.
+            EngineError: the model failed under the request.
+            UnavailableError: the engine is closed.
+        """
+        self._check(request)
+        events: asyncio.Queue[Event] = asyncio.Queue()
+        sequence = self._sequence(request, events)
+        self._worker.submit(sequence)
+        try:
+            while True:
+                event = await events.get()
+                if isinstance(event, ParrotError):
+                    raise event
+                yield event
+                if event.finish_reason:
+                    return
+        finally:
+            self._worker.cancel(sequence)
+
+    def stats(self) -> EngineStats:
+        """The load and the counts, at this moment."""
+        return self._worker.stats
+
+    async def aclose(self) -> None:
+        """Stop; what is running fails with `UnavailableError`."""
+        await asyncio.to_thread(self._worker.close)
+
+    def _check(self, request: GenerationRequest) -> None:
+        prompt, room = request.prompt, self._card.context_length
+        if not prompt:
+            raise InvalidRequestError("the prompt is empty", param="prompt")
+        if min(prompt) < 0 or max(prompt) >= self._loaded.vocabulary:
+            raise InvalidRequestError(
+                f"token ids must be from 0 to {self._loaded.vocabulary - 1}", param="prompt"
+            )
+        if len(prompt) >= room:
+            raise ContextLengthError(
+                f"the prompt has {len(prompt)} tokens; {self._card.name!r} has a context of {room}, "
+                "answer included: shorten the prompt"
+            )
+        if len(prompt) > self._capacity:
+            raise too_long_for(self._capacity, len(prompt))
+        if request.sampling.max_tokens is not None and request.sampling.max_tokens < 1:
+            raise InvalidRequestError(
+                f"max_tokens is {request.sampling.max_tokens}: ask for at least 1",
+                param="max_tokens",
+            )
+        if "" in request.sampling.stop:
+            raise InvalidRequestError("a stop string is empty", param="stop")
+
+    def _sequence(self, request: GenerationRequest, events: asyncio.Queue[Event]) -> Sequence:
+        sampling, room = request.sampling, self._card.context_length
+        asked = room if sampling.max_tokens is None else len(request.prompt) + sampling.max_tokens
+        loop = asyncio.get_running_loop()
+        return Sequence(
+            request,
+            arrival=next(self._arrivals),
+            limit=min(room, asked),
+            end_tokens=self._loaded.end_tokens,
+            sampler=Sampler(sampling, torch.device(self._loaded.model.device)),
+            text=TextStream(self._loaded.tokenizer, sampling.stop),
+            deliver=lambda event: _hand_over(loop, events, event),
+        )
+
+
+def _hand_over(loop: asyncio.AbstractEventLoop, events: asyncio.Queue[Event], event: Event) -> None:
+    loop.call_soon_threadsafe(events.put_nowait, event)

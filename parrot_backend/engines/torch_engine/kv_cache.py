@@ -1,0 +1,78 @@
+"""The tensors behind the slots: keys and values of every layer, allocated once."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from parrot_backend.engines.torch_engine.slots import Run
+
+_DEFAULT_LIMIT = 4 * 2**30
+_UNKNOWN_MEMORY = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class LayerShape:
+    """What one layer stores per token: `kv_heads` keys of `key_dim` and values of `value_dim`."""
+
+    kv_heads: int
+    key_dim: int
+    value_dim: int
+
+
+def token_bytes(shapes: list[LayerShape], dtype: torch.dtype) -> int:
+    """Bytes of KV memory that one token takes in all layers together."""
+    numbers = sum(shape.kv_heads * (shape.key_dim + shape.value_dim) for shape in shapes)
+    return numbers * dtype.itemsize
+
+
+def default_kv_memory(device: torch.device) -> int:
+    """A quarter of the memory that is free now, in bytes; at most 4 GiB in main memory."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] // 4
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        free = _UNKNOWN_MEMORY
+    return min(free // 4, _DEFAULT_LIMIT)
+
+
+class KVCache:
+    """Keys and values by layer and slot.
+
+    Args:
+        shapes: one per layer.
+        slots: tokens that there is room for.
+        dtype: of keys and values.
+        device: where they lie.
+    """
+
+    def __init__(
+        self, shapes: list[LayerShape], slots: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        # Not zeroed: the system gives pages on first use only, so large caches start small.
+        self.keys = [
+            torch.empty(slots, shape.kv_heads, shape.key_dim, dtype=dtype, device=device)
+            for shape in shapes
+        ]
+        self.values = [
+            torch.empty(slots, shape.kv_heads, shape.value_dim, dtype=dtype, device=device)
+            for shape in shapes
+        ]
+        self.slots = slots
+        self.device = device
+
+    def write(self, layer: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Store keys `[T, kv_heads, key_dim]` and values of T tokens in `slots` `[T]`."""
+        self.keys[layer].index_copy_(0, slots, keys)
+        self.values[layer].index_copy_(0, slots, values)
+
+    def read(self, layer: int, runs: list[Run]) -> tuple[Tensor, Tensor]:
+        """Keys and values `[L, kv_heads, dim]` of the L slots of `runs`; views where it is one run."""
+        return _gather(self.keys[layer], runs), _gather(self.values[layer], runs)
+
+
+def _gather(store: Tensor, runs: list[Run]) -> Tensor:
+    parts = [store[start : start + length] for start, length in runs]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

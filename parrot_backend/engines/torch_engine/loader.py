@@ -1,0 +1,129 @@
+"""Loading a model through transformers, with every failure as one line that says what to do."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from parrot_backend.engines.torch_engine.errors import ModelLoadError
+from parrot_backend.engines.torch_engine.kv_cache import LayerShape
+from parrot_backend.engines.torch_engine.probe import probe
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that our attention runs, and what belongs to it.
+
+    `context_length` is in tokens; `end_tokens` end a generation; `shapes` are what its layers store.
+    """
+
+    model: Any
+    tokenizer: Any
+    context_length: int
+    end_tokens: frozenset[int]
+    shapes: list[LayerShape]
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that the model knows: 0 up to, without, this."""
+        return int(self.model.get_input_embeddings().num_embeddings)
+
+
+def load_model(path: str, device: str | None = None) -> LoadedModel:
+    """Load a model and its tokenizer.
+
+    Args:
+        path: a Hugging Face folder, or the id of a model on the hub.
+        device: where torch puts it; CUDA where there is one, else the CPU. On the CPU it computes in
+            float32, elsewhere in the type that it is stored in.
+
+    Raises:
+        ModelLoadError: it can't be loaded or isn't a model that this engine runs.
+    """
+    _check_folder(path)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    config = _attempt(
+        f"no model at {path!r}, which must be a model's folder or its id on the hub",
+        lambda: AutoConfig.from_pretrained(path),
+    )
+    if config.is_encoder_decoder:
+        raise ModelLoadError(f"{path!r} is an encoder-decoder model: choose a decoder-only one")
+    tokenizer = _load_tokenizer(path)
+    model = _load_weights(path, config, place)
+    context_length = _context_length(path, config)
+    shapes = _attempt(
+        f"{path!r} does not run with this engine's attention", lambda: probe(model, context_length)
+    )
+    return LoadedModel(model, tokenizer, context_length, _end_tokens(model, tokenizer), shapes)
+
+
+def _check_folder(path: str) -> None:
+    folder = Path(path)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelLoadError(
+                f"{path!r} has no config.json: name the folder that holds the model's files"
+            )
+    elif folder.exists():
+        raise ModelLoadError(f"{path!r} is not a folder: name the folder that holds the model")
+    elif folder.is_absolute() or path.startswith((".", "~")):
+        raise ModelLoadError(f"there is no folder {path!r}: check the path")
+
+
+def _attempt(what: str, load: Callable[[], _T]) -> _T:
+    """Whatever goes wrong in the libraries below becomes one line."""
+    try:
+        return load()
+    except ModelLoadError:
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelLoadError(f"{what}: {lines[0]}") from error
+
+
+def _load_tokenizer(path: str) -> Any:
+    tokenizer = _attempt(
+        f"{path!r} has no tokenizer that can be loaded", lambda: AutoTokenizer.from_pretrained(path)
+    )
+    if not tokenizer.chat_template:
+        raise ModelLoadError(
+            f"{path!r} has no chat template: choose an instruction-tuned model, or add "
+            "chat_template.jinja to its folder"
+        )
+    return tokenizer
+
+
+def _load_weights(path: str, config: Any, device: torch.device) -> Any:
+    model = _attempt(
+        f"{path!r} is not a decoder-only causal language model that can be loaded",
+        lambda: AutoModelForCausalLM.from_pretrained(
+            path, config=config, dtype=torch.float32 if device.type == "cpu" else "auto"
+        ),
+    )
+    if not model._supports_attention_backend:
+        raise ModelLoadError(
+            f"architecture {config.model_type!r} is not supported: transformers lets nobody replace "
+            "its attention; choose another model, or serve this one with another engine"
+        )
+    if "logits_to_keep" not in inspect.signature(model.forward).parameters:
+        raise ModelLoadError(f"architecture {config.model_type!r} is not supported: choose another")
+    return model.to(device).eval()
+
+
+def _context_length(path: str, config: Any) -> int:
+    length = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if not isinstance(length, int):
+        raise ModelLoadError(f"{path!r} names no context length: add max_position_embeddings")
+    return length
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    named = model.generation_config.eos_token_id
+    tokens = named if isinstance(named, list) else [named]
+    return frozenset(token for token in [*tokens, tokenizer.eos_token_id] if token is not None)

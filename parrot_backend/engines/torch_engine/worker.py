@@ -1,0 +1,113 @@
+"""The engine's thread: it owns the stepper, and sleeps while there is nothing to do."""
+
+import atexit
+import logging
+import threading
+from dataclasses import replace
+
+from parrot_backend.engines.base import EngineStats
+from parrot_backend.engines.torch_engine.sequence import Sequence
+from parrot_backend.engines.torch_engine.stepper import Stepper, Told
+from parrot_backend.errors import EngineError, OverloadedError, UnavailableError
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """Runs a stepper in a thread of its own. All methods can be called from any thread.
+
+    Args:
+        stepper: the thread's from now on.
+        max_waiting: sequences that may wait; more are refused.
+    """
+
+    def __init__(self, stepper: Stepper, max_waiting: int) -> None:
+        self._stepper = stepper
+        self._max_waiting = max_waiting
+        self._stats = stepper.stats
+        self._arrived: list[Sequence] = []
+        self._cancelled: list[Sequence] = []
+        self._closing = False
+        self._woken = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="parrot-engine", daemon=True)
+        self._thread.start()
+        # A thread that is inside torch when the interpreter goes down takes the process down hard.
+        atexit.register(self.close)
+
+    def submit(self, sequence: Sequence) -> None:
+        """Queue a sequence.
+
+        Raises:
+            OverloadedError: too many wait already.
+            UnavailableError: the worker is closed.
+        """
+        with self._woken:
+            if self._closing:
+                raise _shutting_down()
+            if self.stats.waiting >= self._max_waiting:
+                raise OverloadedError(
+                    f"{self._max_waiting} generations are waiting already: try again later"
+                )
+            self._arrived.append(sequence)
+            self._woken.notify()
+
+    def cancel(self, sequence: Sequence) -> None:
+        """End a sequence before the next step; what has ended already is left alone."""
+        with self._woken:
+            self._cancelled.append(sequence)
+            self._woken.notify()
+
+    @property
+    def stats(self) -> EngineStats:
+        """The load and the counts after the last step; what came since waits."""
+        with self._woken:
+            return replace(self._stats, waiting=self._stats.waiting + len(self._arrived))
+
+    def close(self) -> None:
+        """End everything with `UnavailableError`, and wait for the thread to be gone."""
+        with self._woken:
+            self._closing = True
+            self._woken.notify()
+        self._thread.join()
+        atexit.unregister(self.close)
+
+    def _run(self) -> None:
+        while self._receive():
+            self._tell(self._step())
+        self._tell(self._stepper.fail_all(_shutting_down()))
+
+    def _receive(self) -> bool:
+        """Take in what came, waiting for it where nothing runs; False when it is time to end."""
+        with self._woken:
+            self._woken.wait_for(
+                lambda: self._arrived or self._cancelled or self._closing or self._stepper.busy
+            )
+            for sequence in self._arrived:
+                self._stepper.add(sequence)
+            for sequence in self._cancelled:
+                self._stepper.cancel(sequence)
+            self._arrived, self._cancelled = [], []
+            self._stats = self._stepper.stats
+            return not self._closing
+
+    def _step(self) -> Told:
+        try:
+            return self._stepper.step()
+        except Exception as error:
+            logger.exception("the step failed")
+            return self._stepper.fail_all(EngineError(f"the engine's step failed: {error}"))
+
+    def _tell(self, told: Told) -> None:
+        """Publish the counts first: who has the last delta sees them without itself."""
+        with self._woken:
+            self._stats = self._stepper.stats
+        for sequence, event in told:
+            try:
+                sequence.deliver(event)
+            except RuntimeError:
+                # The client's event loop is closed: nobody waits any more.
+                self.cancel(sequence)
+
+
+def _shutting_down() -> UnavailableError:
+    return UnavailableError("the engine is shutting down")

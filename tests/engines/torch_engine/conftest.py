@@ -1,0 +1,242 @@
+"""Tiny random models with a byte-level tokenizer, and a stepper that checks its memory."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+
+from parrot_backend.engines.base import Delta, GenerationRequest, Sampling
+from parrot_backend.engines.torch_engine.detokenizer import TextStream
+from parrot_backend.engines.torch_engine.integrity import check_memory
+from parrot_backend.engines.torch_engine.kv_cache import KVCache
+from parrot_backend.engines.torch_engine.loader import LoadedModel, load_model
+from parrot_backend.engines.torch_engine.memory import KVMemory
+from parrot_backend.engines.torch_engine.model import StepModel
+from parrot_backend.engines.torch_engine.sampling import Sampler
+from parrot_backend.engines.torch_engine.sequence import Event, Sequence
+from parrot_backend.engines.torch_engine.stepper import Stepper
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}"
+    "<{{ message.role }}>{{ message.content }}</{{ message.role }}>"
+    "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """One token per byte, after an end token: every non-ASCII character takes several."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {"<end>": 0, "<unknown>": 1} | {c: i + 2 for i, c in enumerate(alphabet)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<end>", chat_template=CHAT_TEMPLATE
+    )
+
+
+def save_tiny(config: Any, folder: Path) -> str:
+    """A random model of `config`, wide enough in its weights that two logits are never close."""
+    torch.manual_seed(1)
+    config.initializer_range = 0.3
+    model = AutoModelForCausalLM.from_config(config)
+    model.generation_config.eos_token_id = 0
+    model.save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def make_tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Any], str]:
+    """Saves a tiny random model of a config, and says where."""
+    return lambda config: save_tiny(config, tmp_path_factory.mktemp(config.model_type))
+
+
+TINY = {
+    "vocab_size": 258,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 512,
+    "eos_token_id": 0,
+    "bos_token_id": None,
+    "pad_token_id": None,
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_shape() -> dict[str, Any]:
+    return dict(TINY)
+
+
+@pytest.fixture(scope="session")
+def tiny_path(make_tiny: Callable[[Any], str]) -> str:
+    return make_tiny(LlamaConfig(**TINY, num_key_value_heads=2))
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_path: str) -> LoadedModel:
+    return load_model(tiny_path, "cpu")
+
+
+class Reference:
+    """transformers' own greedy generation, remembered."""
+
+    def __init__(self, path: str) -> None:
+        self.model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+        self._known: dict[tuple[int, ...], list[int]] = {}
+
+    def greedy(self, prompt: list[int], count: int) -> list[int]:
+        known = self._known.get(tuple(prompt), [])
+        if len(known) < count and not (known and known[-1] in self._ends):
+            ids = torch.tensor([prompt])
+            output = self.model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=count,
+                do_sample=False,
+                pad_token_id=0,
+            )
+            known = output[0, len(prompt) :].tolist()
+            self._known[tuple(prompt)] = known
+        return known[:count]
+
+    @property
+    def _ends(self) -> list[int]:
+        ends = self.model.generation_config.eos_token_id
+        return ends if isinstance(ends, list) else [ends]
+
+    def check(self, prompt: list[int], got: list[int], count: int) -> None:
+        """`got` is what generate gives, or parts from it where two tokens are tied."""
+        expected = self.greedy(prompt, count)
+        if got == expected:
+            return
+        assert len(got) == len(expected), (prompt, got, expected)
+        same = next(i for i, (a, b) in enumerate(zip(got, expected, strict=False)) if a != b)
+        ids = torch.tensor([prompt + expected[:same]])
+        with torch.inference_mode():
+            logits = self.model(ids).logits[0, -1]
+        first, second = logits.topk(2).values.tolist()
+        print(f"token {same}: {got[same]} for {expected[same]}, top-2 margin {first - second:.2e}")
+        assert first - second < 1e-3, (prompt, got, expected)
+
+
+@pytest.fixture(scope="session")
+def make_reference() -> Callable[[str], Reference]:
+    return Reference
+
+
+@pytest.fixture(scope="session")
+def tiny_reference(tiny_path: str) -> Reference:
+    return Reference(tiny_path)
+
+
+@dataclass
+class Client:
+    """One generation and everything that it was told."""
+
+    sequence: Sequence
+    prompt: list[int]
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> list[int]:
+        return [t for event in self.events if isinstance(event, Delta) for t in event.tokens]
+
+    @property
+    def text(self) -> str:
+        return "".join(event.text for event in self.events if isinstance(event, Delta))
+
+    @property
+    def last(self) -> Event:
+        return self.events[-1]
+
+
+class CheckedStepper:
+    """A stepper for tests: checks the memory after everything it does."""
+
+    def __init__(self, loaded: LoadedModel, slots: int, **options: int) -> None:
+        model = loaded.model
+        self.loaded = loaded
+        self.cache = KVCache(loaded.shapes, slots, model.dtype, model.device)
+        self.memory = KVMemory(slots)
+        options = {"max_batch": 32, "prefill_budget": 512} | options
+        self.step_model = StepModel(model, self.cache)
+        self.stepper = Stepper(self.step_model, self.memory, **options)
+        self.preemptions = 0
+        self._arrivals = 0
+
+    def add(
+        self,
+        prompt: Iterable[int],
+        sampling: Sampling | None = None,
+        priority: int = 0,
+        tenant: str = "",
+    ) -> Client:
+        sampling = sampling or Sampling(temperature=0, max_tokens=12)
+        request = GenerationRequest(list(prompt), sampling, priority, tenant)
+        room = self.loaded.context_length
+        asked = room if sampling.max_tokens is None else len(request.prompt) + sampling.max_tokens
+        events: list[Event] = []
+        sequence = Sequence(
+            request,
+            arrival=self._arrivals,
+            limit=min(room, asked),
+            end_tokens=self.loaded.end_tokens,
+            sampler=Sampler(sampling, torch.device("cpu")),
+            text=TextStream(self.loaded.tokenizer, sampling.stop),
+            deliver=events.append,
+        )
+        self._arrivals += 1
+        self.stepper.add(sequence)
+        return Client(sequence, request.prompt, events)
+
+    def step(self) -> None:
+        running = {s for s in self.stepper.sequences if s.holding}
+        for sequence, event in self.stepper.step():
+            sequence.deliver(event)
+        self.preemptions += sum(not s.holding and not s.finished for s in running)
+        self.check()
+
+    def cancel(self, client: Client) -> None:
+        self.stepper.cancel(client.sequence)
+        self.check()
+
+    def check(self) -> None:
+        holdings = [s.holding for s in self.stepper.sequences if s.holding]
+        check_memory(self.memory, holdings)
+        stats = self.stepper.stats
+        assert stats.kv_used_tokens + stats.kv_cached_tokens + self.memory.slots.free == (
+            stats.kv_capacity_tokens
+        )
+
+    def run(self) -> None:
+        while self.stepper.busy:
+            self.step()
+        assert self.stepper.stats.kv_used_tokens == 0
+
+
+@pytest.fixture
+def make_stepper(tiny: LoadedModel) -> Callable[..., CheckedStepper]:
+    """A checked stepper over the tiny model (or another): slots, max_batch, prefill_budget."""
+
+    def make(slots: int = 4096, loaded: LoadedModel = tiny, **options: int) -> CheckedStepper:
+        return CheckedStepper(loaded, slots, **options)
+
+    return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """On a machine with other work, threads that wait for each other cost more than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -1,0 +1,195 @@
+"""Greedy output of the real model equals transformers' generate, whatever the engine is put through.
+
+A difference is allowed only where the two best logits are less than 1e-3 apart; it is printed.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from parrot_backend.engines.base import Delta, GenerationRequest, Sampling
+from parrot_backend.engines.torch_engine import TorchEngine
+from parrot_backend.engines.torch_engine.loader import LoadedModel, load_model
+from parrot_backend.protocol import ChatMessage
+
+pytestmark = pytest.mark.model
+COUNT = 12
+
+ARTICLE = (
+    "The grey parrot is a medium-sized bird of the rainforests of Central Africa. It lives in flocks "
+    "that can number thousands of birds, which gather at dusk in tall trees. It eats nuts, fruit and "
+    "leaves, and it is known for its ability to imitate speech and other sounds. Trade and the loss "
+    "of forests have made it rare; since 2016 its export is forbidden by international law. "
+)
+QUESTIONS = [
+    "What is the capital of France?",
+    "Write a haiku about the sea.",
+    "Explain why the sky is blue to a child.",
+    "Translate 'good morning' into Spanish.",
+    "List three prime numbers.",
+    "¿Cuál es la capital de España?",
+    "日本の首都はどこですか？",
+    "Что такое фотосинтез?",
+    "What does 🦜 mean?",
+    "Write a Python function that reverses a string.",
+    "Hi",
+]
+RAW = [
+    "Once upon a time",
+    "The quick brown fox jumps over the lazy dog. " * 55,
+    "def fibonacci(n):\n    if n < 2:\n        return n\n",
+    "SELECT name, count(*) FROM users WHERE",
+    '{"name": "parrot", "colour": "grey", "age":',
+    "1, 2, 3, 5, 8, 13,",
+    "Liberté, égalité,",
+    "αβγδε ζηθικ",
+    "🦜🌴🦜🌴",
+    "\n\n\n",
+    "A",
+    "<html>\n<body>\n<h1>",
+    "Dear Sir or Madam,\n\nI am writing to",
+]
+SHARED = [
+    "Summarize the text in one sentence.",
+    "What does the bird eat?",
+    "Where does it live?",
+    "Why is it rare?",
+    "Since when is its export forbidden?",
+    "Write a title for the text.",
+    "Is it a good pet?",
+    "How large are the flocks?",
+]
+
+
+@pytest.fixture(scope="module")
+def loaded(model_path: str) -> LoadedModel:
+    return load_model(model_path, "cpu")
+
+
+@pytest.fixture(scope="module")
+def prompts(loaded: LoadedModel) -> list[list[int]]:
+    """32 prompts: chats, raw text, and questions that share an article of some 100 tokens."""
+    tokenizer = loaded.tokenizer
+
+    def chat(*messages: tuple[str, str]) -> list[int]:
+        rendered = tokenizer.apply_chat_template(
+            [{"role": role, "content": content} for role, content in messages],
+            add_generation_prompt=True,
+            tokenize=False,
+        )
+        return list(tokenizer.encode(rendered, add_special_tokens=False))
+
+    chats = [chat(("user", question)) for question in QUESTIONS]
+    shared = [chat(("system", "Be brief."), ("user", ARTICLE + question)) for question in SHARED]
+    return chats + [list(tokenizer.encode(text)) for text in RAW] + shared
+
+
+@pytest.fixture(scope="module")
+def reference(
+    model_path: str, make_reference: Callable[[str], Any], prompts: list[list[int]]
+) -> Any:
+    reference = make_reference(model_path)
+    for prompt in prompts:
+        reference.greedy(prompt, COUNT)
+    return reference
+
+
+def test_there_are_enough_prompts(prompts: list[list[int]]) -> None:
+    assert len({tuple(prompt) for prompt in prompts}) >= 30
+    assert min(map(len, prompts)) == 1
+    assert max(map(len, prompts)) > 512
+
+
+def greedy() -> Sampling:
+    return Sampling(temperature=0, max_tokens=COUNT)
+
+
+def test_alone(
+    make_stepper: Callable[..., Any],
+    loaded: LoadedModel,
+    prompts: list[list[int]],
+    reference: Any,
+) -> None:
+    """One at a time; a tenant each, so that nothing is shared."""
+    stepper = make_stepper(loaded=loaded)
+    for number, prompt in enumerate(prompts):
+        client = stepper.add(prompt, greedy(), tenant=str(number))
+        stepper.run()
+        assert client.last.cached_tokens == 0
+        reference.check(prompt, client.tokens, COUNT)
+
+
+def test_all_at_once_with_shared_prefixes(
+    make_stepper: Callable[..., Any],
+    loaded: LoadedModel,
+    prompts: list[list[int]],
+    reference: Any,
+) -> None:
+    stepper = make_stepper(loaded=loaded, prefill_budget=100)
+    clients = [stepper.add(prompt, greedy()) for prompt in prompts]
+    stepper.run()
+    for client in clients:
+        reference.check(client.prompt, client.tokens, COUNT)
+        decoded = loaded.tokenizer.decode(client.tokens, skip_special_tokens=True)
+        assert client.text == decoded
+    assert [client.last.cached_tokens >= 90 for client in clients[-len(SHARED) :]] == (
+        [False] + [True] * (len(SHARED) - 1)
+    )
+
+
+def test_short_of_memory(
+    make_stepper: Callable[..., Any],
+    loaded: LoadedModel,
+    prompts: list[list[int]],
+    reference: Any,
+) -> None:
+    """Room for two or three sequences; some neighbours leave."""
+    stepper = make_stepper(loaded=loaded, slots=240, prefill_budget=64)
+    fitting = [prompt for prompt in prompts if len(prompt) < 200]
+    clients = [stepper.add(prompt, greedy(), priority=i % 3) for i, prompt in enumerate(fitting)]
+    leaving = clients[::6]
+    for client in itertools.cycle(leaving):
+        stepper.step()
+        if len(client.tokens) > 2 and not client.sequence.finished:
+            stepper.cancel(client)
+        if not stepper.stepper.busy:
+            break
+    assert stepper.stepper.stats.tokens_evicted > 0
+    assert stepper.preemptions > 0
+    assert len(clients) > 30
+    for client in clients:
+        reference.check(client.prompt, client.tokens, len(client.tokens) or COUNT)
+    assert sum(client.last.finish_reason is None for client in clients) > 0
+
+
+async def test_through_the_engine_with_cancelled_neighbours(
+    loaded: LoadedModel, prompts: list[list[int]], reference: Any
+) -> None:
+    engine = TorchEngine.start(loaded, "real", kv_memory=2**27)
+
+    async def generate(prompt: list[int], leave_after: int) -> list[int]:
+        stream = engine.generate(GenerationRequest(prompt, greedy()))
+        deltas: list[Delta] = []
+        async for delta in stream:
+            deltas.append(delta)
+            if len(deltas) == leave_after:
+                await stream.aclose()
+        return [token for delta in deltas for token in delta.tokens]
+
+    leaving = [4 if i % 4 == 0 else COUNT for i in range(len(prompts))]
+    answers = await asyncio.gather(*map(generate, prompts, leaving))
+    for prompt, tokens in zip(prompts, answers, strict=True):
+        reference.check(prompt, tokens, len(tokens))
+    await engine.aclose()
+    assert engine.stats().kv_used_tokens == 0
+
+
+def test_encode_is_the_models_own_template(loaded: LoadedModel) -> None:
+    engine = TorchEngine.start(loaded, "real", kv_memory=2**24)
+    tokens = engine.encode([ChatMessage(role="user", content="hi")])
+    text = loaded.tokenizer.decode(tokens)
+    assert text.endswith("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n")
+    asyncio.run(engine.aclose())

@@ -1,0 +1,228 @@
+"""Step planning on a tiny model: who computes what when, and what happens when memory is short."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from parrot_backend.engines.base import Delta, Sampling
+from parrot_backend.engines.torch_engine.errors import KVMemoryError
+
+Make = Callable[..., Any]
+
+
+def greedy(count: int) -> Sampling:
+    return Sampling(temperature=0, max_tokens=count)
+
+
+def prompt(seed: int, length: int) -> list[int]:
+    return [2 + seed, *(random.Random(f"{seed} {i}").randrange(2, 258) for i in range(1, length))]
+
+
+def test_a_prompt_is_computed_in_chunks_of_the_budget(make_stepper: Make) -> None:
+    stepper = make_stepper(prefill_budget=32)
+    client = stepper.add(prompt(1, 100))
+    computed = []
+    while not client.tokens:
+        stepper.step()
+        computed.append(client.sequence.computed)
+    assert computed == [32, 64, 96, 100]
+
+
+def test_decoding_goes_on_while_a_long_prompt_is_computed(make_stepper: Make) -> None:
+    stepper = make_stepper(prefill_budget=16)
+    first = stepper.add(prompt(1, 10), greedy(30))
+    stepper.step()
+    second = stepper.add(prompt(2, 160), greedy(2))
+    for step in range(2, 12):
+        stepper.step()
+        assert len(first.tokens) == step
+    assert len(second.tokens) == 1
+
+
+def test_siblings_wait_for_the_prefix_and_start_behind_it(make_stepper: Make) -> None:
+    stepper = make_stepper(prefill_budget=64)
+    shared = prompt(1, 150)
+    clients = [stepper.add(shared + prompt(10 + i, 20), greedy(4)) for i in range(5)]
+    stepper.step()
+    stepper.step()
+    assert [client.sequence.computed for client in clients] == [128, 0, 0, 0, 0]
+    stepper.run()
+    assert [client.last.cached_tokens for client in clients] == [0, 150, 150, 150, 150]
+    stats = stepper.stepper.stats
+    assert (stats.tokens_prefilled, stats.tokens_shared) == (150 + 5 * 20, 4 * 150)
+
+
+def test_nobody_waits_for_a_prefix_of_another_tenant(make_stepper: Make) -> None:
+    stepper = make_stepper()
+    shared = prompt(1, 100)
+    clients = [stepper.add(shared, greedy(2), tenant=tenant) for tenant in "abc"]
+    stepper.run()
+    assert [client.last.cached_tokens for client in clients] == [0, 0, 0]
+
+
+def test_the_same_prompt_again_computes_only_its_last_token(make_stepper: Make) -> None:
+    stepper = make_stepper()
+    for cached in (0, 59):
+        client = stepper.add(prompt(1, 60), greedy(5))
+        stepper.run()
+        assert client.last.cached_tokens == cached
+    assert stepper.stepper.stats.tokens_prefilled == 61
+
+
+def test_a_next_turn_starts_where_the_last_one_ended(make_stepper: Make) -> None:
+    stepper = make_stepper()
+    first = stepper.add(prompt(1, 40), greedy(20))
+    stepper.run()
+    turn = first.prompt + first.tokens
+    second = stepper.add(turn + prompt(2, 10), greedy(2))
+    stepper.run()
+    # The last token of an answer was never computed: nothing followed it.
+    assert second.last.cached_tokens == len(turn) - 1
+
+
+def test_priority_goes_before_arrival(make_stepper: Make) -> None:
+    stepper = make_stepper(max_batch=1)
+    priorities = [0, 0, 5, -1, 5]
+    clients = [
+        stepper.add(prompt(i, 20), greedy(2), priority=priority)
+        for i, priority in enumerate(priorities)
+    ]
+    order: list[int] = []
+    while stepper.stepper.busy:
+        stepper.step()
+        order += [i for i, c in enumerate(clients) if c.sequence.finished and i not in order]
+    assert order == [2, 4, 0, 1, 3]
+
+
+def test_an_urgent_prompt_goes_before_one_that_is_being_computed(make_stepper: Make) -> None:
+    stepper = make_stepper(prefill_budget=32)
+    slow = stepper.add(prompt(1, 200), greedy(2))
+    stepper.step()
+    urgent = stepper.add(prompt(2, 40), greedy(2), priority=1)
+    stepper.step()
+    stepper.step()
+    assert (len(urgent.tokens), slow.sequence.computed) == (1, 32 + 24)
+
+
+def test_an_urgent_prompt_does_not_wait_for_one_that_is_not(make_stepper: Make) -> None:
+    stepper = make_stepper(prefill_budget=32)
+    shared = prompt(1, 200)
+    stepper.add(shared, greedy(2))
+    stepper.step()
+    urgent = stepper.add(shared[:60], greedy(2), priority=1)
+    stepper.step()
+    assert len(urgent.tokens) == 1
+    assert urgent.last.cached_tokens == 32
+    stepper.run()
+
+
+def test_no_more_run_at_once_than_the_batch_takes(make_stepper: Make) -> None:
+    stepper = make_stepper(max_batch=3)
+    for i in range(8):
+        stepper.add(prompt(i, 10), greedy(6))
+    while stepper.stepper.busy:
+        stepper.step()
+        assert stepper.stepper.stats.running <= 3
+
+
+def test_preempted_sequences_give_the_same_tokens(make_stepper: Make, tiny_reference: Any) -> None:
+    stepper = make_stepper(slots=150, prefill_budget=32)
+    clients = [stepper.add(prompt(i, 20 + i), greedy(50)) for i in range(5)]
+    stepper.run()
+    assert stepper.preemptions > 0
+    for client in clients:
+        tiny_reference.check(client.prompt, client.tokens, 50)
+    stats = stepper.stepper.stats
+    assert stats.tokens_prefilled == sum(len(client.prompt) for client in clients)
+    assert stats.tokens_generated == 5 * 50
+
+
+def test_who_comes_last_is_preempted(make_stepper: Make) -> None:
+    stepper = make_stepper(slots=100)
+    low = stepper.add(prompt(1, 20), greedy(60), priority=-1)
+    stepper.step()
+    high = [stepper.add(prompt(2 + i, 20), greedy(30)) for i in range(2)]
+    while not stepper.preemptions:
+        stepper.step()
+    assert low.sequence.holding is None
+    assert all(client.sequence.holding for client in high)
+    stepper.run()
+    assert len(low.tokens) == 60
+
+
+def test_prompts_that_fill_the_memory_do_not_block_each_other(make_stepper: Make) -> None:
+    stepper = make_stepper(slots=128, prefill_budget=8)
+    clients = [stepper.add(prompt(i, 100), greedy(20)) for i in range(4)]
+    stepper.run()
+    assert [len(client.tokens) for client in clients] == [20] * 4
+
+
+def test_a_prompt_does_not_start_where_those_that_run_need_the_memory(make_stepper: Make) -> None:
+    stepper = make_stepper(slots=150, prefill_budget=150)
+    first = stepper.add(prompt(1, 100), greedy(20))
+    second = stepper.add(prompt(2, 60), greedy(20))
+    while not first.sequence.finished:
+        stepper.step()
+        assert first.sequence.finished or second.sequence.holding is None
+    stepper.run()
+    assert stepper.preemptions == 0
+    stepper = make_stepper(slots=150, prefill_budget=20)
+    clients = [stepper.add(prompt(i, 60), greedy(2)) for i in range(4)]
+    stepper.step()
+    assert [client.sequence.holding is None for client in clients] == [False, True, True, True]
+    for _ in range(3):
+        stepper.step()
+    assert [client.sequence.holding is None for client in clients] == [True, False, True, True]
+
+
+def test_a_generation_that_outgrows_the_memory_fails_with_numbers_and_alone(
+    make_stepper: Make, tiny_reference: Any
+) -> None:
+    stepper = make_stepper(slots=64)
+    big = stepper.add(prompt(1, 40), greedy(200))
+    small = stepper.add(prompt(2, 10), greedy(20))
+    stepper.run()
+    assert isinstance(big.last, KVMemoryError)
+    assert "65 tokens" in str(big.last)
+    assert "room for 64" in str(big.last)
+    tiny_reference.check(small.prompt, small.tokens, 20)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_mixture_gives_what_generate_gives(
+    make_stepper: Make, tiny_reference: Any, seed: int
+) -> None:
+    """Shared prefixes, priorities, tenants, cancellations, short memory and small budgets at random."""
+    chance = random.Random(seed)
+    stepper = make_stepper(
+        slots=chance.choice([120, 200, 400]),
+        max_batch=chance.choice([2, 5, 32]),
+        prefill_budget=chance.choice([7, 40, 512]),
+    )
+    clients, cancelled = [], set()
+    for number in range(30):
+        base = prompt(chance.randrange(4), chance.randrange(1, 60))
+        client = stepper.add(
+            base + prompt(number % 5, chance.randrange(0, 15)),
+            greedy(chance.choice([1, 5, 24])),
+            priority=chance.randrange(3),
+            tenant=chance.choice("ab"),
+        )
+        clients.append(client)
+        for _ in range(chance.randrange(4)):
+            stepper.step()
+        if chance.random() < 0.25:
+            victim = chance.choice(clients)
+            if not victim.sequence.finished:
+                stepper.cancel(victim)
+                cancelled.add(id(victim))
+    stepper.run()
+    for client in clients:
+        count = len(client.tokens)
+        if id(client) not in cancelled:
+            assert isinstance(client.last, Delta)
+            assert client.last.finish_reason
+        if count:
+            tiny_reference.check(client.prompt, client.tokens, count)
