@@ -1,5 +1,6 @@
 """Every notebook runs from top to bottom on the real engine."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -20,4 +21,4 @@ def test_a_notebook_runs(path: Path, base_url: str, monkeypatch: pytest.MonkeyPa
     printed = "".join(
         output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", [])
     )
-    assert "11 planned, 11 claimed, 0 not foreseen" in printed
+    assert re.search(r"(\d+) planned, \1 claimed, 0 not foreseen", printed)

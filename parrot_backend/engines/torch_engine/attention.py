@@ -1,24 +1,26 @@
-"""Attention of one step: every row attends to the slots of its own sequence.
+"""Attention of one step over the tree of its sequences: a shared prefix is attended once for all.
 
-transformers calls `attend` for each layer through its attention interface; what belongs to the step
-reaches it through a context variable, as not every architecture passes keyword arguments down.
+The keys that a row may see are cut into pieces: runs of slots that it shares with other rows, runs of
+its own, and the chunk that it is computed in. Each piece is one dense product, for all its rows
+together, and gives its log-sum-exp beside its output; by these the pieces of a row are merged exactly
+(Hydragen, arXiv 2402.05099; for trees DeFT, arXiv 2404.00242):
+
+    rows 0 1 2 3    [ shared by all                  ]      one product
+    rows 0 1        [ shared by two ]                       one product
+    row  0, 1, ..   [ own ]                                 one each
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
-from transformers import AttentionInterface
 
+from parrot_backend.engines.torch_engine.kernels import attention_with_lse, merge
 from parrot_backend.engines.torch_engine.kv_cache import KVCache
+from parrot_backend.engines.torch_engine.sharing import cut_shared
 from parrot_backend.engines.torch_engine.slots import Run, split_runs
-
-IMPLEMENTATION = "parrot"
 
 
 class StepAttention(Protocol):
@@ -31,9 +33,9 @@ class StepAttention(Protocol):
 
         Args:
             layer: the layer's index.
-            query: `[heads, T, key_dim]`.
-            key: `[kv_heads, T, key_dim]`, of the same rows.
-            value: `[kv_heads, T, value_dim]`.
+            query: `[T, heads, key_dim]`.
+            key: `[T, kv_heads, key_dim]`, of the same rows.
+            value: `[T, kv_heads, value_dim]`.
             scaling: of the products; None is `key_dim ** -0.5`.
 
         Returns:
@@ -54,18 +56,29 @@ class Span:
     runs: list[Run]
 
 
-class PagedAttention:
-    """Stores each row's key and value in its slot, then attends sequence by sequence.
+class _Piece(NamedTuple):
+    """One run of slots, and the rows that see all of it."""
+
+    run: Run
+    rows: slice | Tensor
+
+
+class TreeAttention:
+    """Stores each row's key and value in its slot, then attends piece by piece.
 
     Args:
         cache: the keys and values of all slots.
-        spans: the step's rows, in order.
+        spans: the step's rows, in order; those that begin the order and have one row each are the
+            decoding ones, whose own token is read from its slot like those before it.
     """
 
     def __init__(self, cache: KVCache, spans: Sequence[Span]) -> None:
         self._cache = cache
-        self._spans = spans
-        self._masks = [_causal_mask(span, cache.device) for span in spans]
+        self._singles = next((i for i, s in enumerate(spans) if s.count > 1), len(spans))
+        self._chunks: list[slice] = []
+        self._first: list[Run] = []
+        self._pieces: list[_Piece] = []
+        self._lay_out(spans)
         new = [run for span in spans for run in split_runs(span.runs, span.start)[1]]
         slots = [torch.arange(start, start + length) for start, length in new]
         self._slots = torch.cat(slots).to(cache.device)
@@ -75,58 +88,82 @@ class PagedAttention:
     ) -> Tensor:
         """See `StepAttention`."""
         self._cache.write(layer, self._slots, key.transpose(0, 1), value.transpose(0, 1))
-        output = query.new_empty(query.shape[1], query.shape[0], value.shape[2])
-        row = 0
-        for span, mask in zip(self._spans, self._masks, strict=True):
-            rows = slice(row, row + span.count)
-            keys, values = self._cache.read(layer, span.runs)
-            output[rows] = functional.scaled_dot_product_attention(
-                query[None, :, rows],
-                keys.transpose(0, 1)[None],
-                values.transpose(0, 1)[None],
-                attn_mask=mask,
-                is_causal=span.start == 0 and span.count > 1,
-                scale=scaling,
-                enable_gqa=query.shape[0] != key.shape[0],
-            )[0].transpose(0, 1)
+        rows, heads, _ = query.shape
+        grouped = query.reshape(rows, key.shape[1], heads // key.shape[1], -1)
+        outputs = [self._attend_singles(layer, grouped, scaling)] if self._singles else []
+        outputs += [_attend_chunk(grouped[c], key[c], value[c], scaling) for c in self._chunks]
+        output, lse = (
+            outputs[0] if len(outputs) == 1 else map(torch.cat, zip(*outputs, strict=True))
+        )
+        for run, members in self._pieces:
+            keys, values = self._cache.read(layer, run)
+            merge(output, lse, members, *_attend_run(grouped[members], keys, values, scaling))
+        return output.reshape(rows, heads, -1)
+
+    def _lay_out(self, spans: Sequence[Span]) -> None:
+        """Cut what each row sees into pieces; a decoding row's longest own run is its first."""
+        row, rows = 0, []
+        for span in spans:
+            rows.append(range(row, row + span.count))
             row += span.count
-        return output
+        singles = self._singles
+        self._chunks = [slice(r.start, r.stop) for r in rows[singles:]]
+        paths = [s.runs for s in spans[:singles]]
+        paths += [split_runs(s.runs, s.start)[0] for s in spans[singles:]]
+        shared, own = cut_shared(paths)
+        for runs, members in shared:
+            indices = [row for member in members for row in rows[member]]
+            self._pieces += [_Piece(run, self._select(indices)) for run in runs]
+        for member, runs in enumerate(own):
+            runs = sorted(runs, key=lambda run: run.length)
+            if member < singles:
+                self._first.append(runs.pop())
+            where = slice(rows[member].start, rows[member].stop)
+            self._pieces += [_Piece(run, where) for run in runs]
+
+    def _select(self, indices: list[int]) -> slice | Tensor:
+        """Rows that follow on one another as a slice, which is read and written without a copy."""
+        if indices == list(range(indices[0], indices[0] + len(indices))):
+            return slice(indices[0], indices[-1] + 1)
+        return torch.tensor(indices, device=self._cache.device)
+
+    def _attend_singles(
+        self, layer: int, query: Tensor, scaling: float | None
+    ) -> tuple[Tensor, Tensor]:
+        pairs = [
+            attention_with_lse(query[row, None], *_batch(self._cache.read(layer, run)), scaling)
+            for row, run in enumerate(self._first)
+        ]
+        output, lse = map(torch.cat, zip(*pairs, strict=True))
+        return output, lse
 
 
-def _causal_mask(span: Span, device: torch.device) -> Tensor | None:
-    """`[count, start + count]`, True where a row may look; None where the kernel knows by itself."""
-    if span.start == 0 or span.count == 1:
-        return None
-    length = span.start + span.count
-    return torch.ones(span.count, length, dtype=torch.bool, device=device).tril(span.start)
+def _batch(tensors: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    return tensors[0][None], tensors[1][None]
 
 
-_step: ContextVar[StepAttention] = ContextVar("step_attention")
+def _attend_run(
+    query: Tensor, keys: Tensor, values: Tensor, scaling: float | None
+) -> tuple[Tensor, Tensor]:
+    """Rows `[R, kv_heads, group, dim]` over all of `keys` `[kv_heads, L, dim]`.
+
+    Returns:
+        Output `[R, kv_heads, group, dim]` and log-sum-exp `[R, kv_heads, group]`.
+    """
+    rows, kv_heads, group, _ = query.shape
+    folded = query.transpose(0, 1).reshape(1, kv_heads, rows * group, -1)
+    output, lse = attention_with_lse(folded, keys[None], values[None], scaling)
+    output = output.reshape(kv_heads, rows, group, -1).transpose(0, 1)
+    return output, lse.reshape(kv_heads, rows, group).transpose(0, 1)
 
 
-@contextmanager
-def attending(step: StepAttention) -> Iterator[None]:
-    """Within it, models of this thread whose attention is `IMPLEMENTATION` attend with `step`."""
-    token = _step.set(step)
-    try:
-        yield
-    finally:
-        _step.reset(token)
-
-
-def _attention_interface(
-    module: torch.nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    **options: Any,
-) -> tuple[Tensor, None]:
-    """What transformers calls: query, key and value are `[1, heads, T, dim]`."""
-    layer = int(module.layer_idx)  # type: ignore[arg-type]
-    return _step.get().attend(layer, query[0], key[0], value[0], scaling)[None], None
-
-
-# No mask function is registered under the name: transformers then builds no mask.
-AttentionInterface.register(IMPLEMENTATION, _attention_interface)
+def _attend_chunk(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float | None
+) -> tuple[Tensor, Tensor]:
+    """Rows `[R, kv_heads, group, dim]` over their own chunk's keys `[R, kv_heads, dim]`, causally."""
+    rows, kv_heads, group, _ = query.shape
+    keys, values = (t.transpose(0, 1).repeat_interleave(group, 0)[None] for t in (key, value))
+    queries = query.reshape(rows, kv_heads * group, -1).transpose(0, 1)[None]
+    output, lse = attention_with_lse(queries, keys, values, scaling, is_causal=True)
+    output = output[0].transpose(0, 1).reshape(rows, kv_heads, group, -1)
+    return output, lse[0].T.reshape(rows, kv_heads, group)

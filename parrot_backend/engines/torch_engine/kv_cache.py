@@ -51,28 +51,25 @@ class KVCache:
     def __init__(
         self, shapes: list[LayerShape], slots: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        # Not zeroed: the system gives pages on first use only, so large caches start small.
+        # Head by head, as attention reads it. Not zeroed: the system gives pages on first use only,
+        # so a large cache starts small.
         self.keys = [
-            torch.empty(slots, shape.kv_heads, shape.key_dim, dtype=dtype, device=device)
+            torch.empty(shape.kv_heads, slots, shape.key_dim, dtype=dtype, device=device)
             for shape in shapes
         ]
         self.values = [
-            torch.empty(slots, shape.kv_heads, shape.value_dim, dtype=dtype, device=device)
+            torch.empty(shape.kv_heads, slots, shape.value_dim, dtype=dtype, device=device)
             for shape in shapes
         ]
         self.slots = slots
         self.device = device
 
     def write(self, layer: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Store keys `[T, kv_heads, key_dim]` and values of T tokens in `slots` `[T]`."""
-        self.keys[layer].index_copy_(0, slots, keys)
-        self.values[layer].index_copy_(0, slots, values)
+        """Store keys `[kv_heads, T, key_dim]` and values of T tokens in `slots` `[T]`."""
+        self.keys[layer].index_copy_(1, slots, keys)
+        self.values[layer].index_copy_(1, slots, values)
 
-    def read(self, layer: int, runs: list[Run]) -> tuple[Tensor, Tensor]:
-        """Keys and values `[L, kv_heads, dim]` of the L slots of `runs`; views where it is one run."""
-        return _gather(self.keys[layer], runs), _gather(self.values[layer], runs)
-
-
-def _gather(store: Tensor, runs: list[Run]) -> Tensor:
-    parts = [store[start : start + length] for start, length in runs]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    def read(self, layer: int, run: Run) -> tuple[Tensor, Tensor]:
+        """Keys and values `[kv_heads, L, dim]` of the L slots of a run, as views."""
+        slots = slice(run.start, run.start + run.length)
+        return self.keys[layer][:, slots], self.values[layer][:, slots]

@@ -2,19 +2,35 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from parrot_backend.engines.torch_engine.attention import (
-    PagedAttention,
     Span,
     StepAttention,
-    attending,
+    TreeAttention,
 )
 from parrot_backend.engines.torch_engine.kv_cache import KVCache
 from parrot_backend.engines.torch_engine.slots import Run
+
+
+class ForwardPass(Protocol):
+    """A model's weights, ready to compute a step."""
+
+    def __call__(
+        self, tokens: Tensor, positions: Tensor, rows: Tensor, attention: StepAttention
+    ) -> Tensor:
+        """Logits `[R, vocabulary]` of the R `rows` among the T of the step.
+
+        Args:
+            tokens: `[T]`, the ids.
+            positions: `[T]`, each token's place in its sequence.
+            rows: `[R]`, indices into `tokens`.
+            attention: for exactly these tokens.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,42 +46,16 @@ class Chunk:
     wants_logits: bool
 
 
-def forward(model: Any, chunks: Sequence[Chunk], attention: StepAttention) -> Tensor:
-    """Logits `[rows, vocabulary]`, one row for each chunk that wants them, in order.
-
-    Args:
-        model: a transformers causal LM whose attention is ours.
-        chunks: the batch.
-        attention: for exactly these chunks.
-    """
-    tokens = [token for chunk in chunks for token in chunk.tokens]
-    positions = [chunk.start + i for chunk in chunks for i in range(len(chunk.tokens))]
-    rows, end = [], 0
-    for chunk in chunks:
-        end += len(chunk.tokens)
-        if chunk.wants_logits:
-            rows.append(end - 1)
-    with attending(attention), torch.inference_mode():
-        output = model(
-            input_ids=torch.tensor([tokens], device=model.device),
-            position_ids=torch.tensor([positions], device=model.device),
-            logits_to_keep=torch.tensor(rows, dtype=torch.long, device=model.device),
-            use_cache=False,
-        )
-    logits: Tensor = output.logits[0]
-    return logits
-
-
 class StepModel:
     """A model together with the keys and values of what it has computed.
 
     Args:
-        model: a transformers causal LM whose attention is ours.
+        forward: the model.
         cache: where its keys and values go.
     """
 
-    def __init__(self, model: Any, cache: KVCache) -> None:
-        self._model = model
+    def __init__(self, forward: ForwardPass, cache: KVCache) -> None:
+        self._forward = forward
         self._cache = cache
 
     def forward(self, chunks: Sequence[Chunk]) -> Tensor:
@@ -74,5 +64,21 @@ class StepModel:
         Returns:
             `[rows, vocabulary]`, one row for each chunk that wants logits, in order.
         """
+        tokens = [token for chunk in chunks for token in chunk.tokens]
+        positions = [chunk.start + i for chunk in chunks for i in range(len(chunk.tokens))]
+        rows, end = [], 0
+        for chunk in chunks:
+            end += len(chunk.tokens)
+            if chunk.wants_logits:
+                rows.append(end - 1)
         spans = [Span(chunk.start, len(chunk.tokens), chunk.runs) for chunk in chunks]
-        return forward(self._model, chunks, PagedAttention(self._cache, spans))
+        with torch.inference_mode():
+            return self._forward(
+                self._tensor(tokens),
+                self._tensor(positions),
+                self._tensor(rows),
+                TreeAttention(self._cache, spans),
+            )
+
+    def _tensor(self, numbers: list[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.long, device=self._cache.device)

@@ -11,11 +11,14 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AttentionInterface
 
-from parrot_backend.engines.torch_engine.attention import IMPLEMENTATION
 from parrot_backend.engines.torch_engine.errors import ModelLoadError
 from parrot_backend.engines.torch_engine.kv_cache import KVCache, LayerShape
 from parrot_backend.engines.torch_engine.model import Chunk, StepModel
 from parrot_backend.engines.torch_engine.slots import Run
+from parrot_backend.engines.torch_engine.transformers_forward import (
+    IMPLEMENTATION,
+    TransformersForward,
+)
 
 _PROBE = "parrot_probe"
 _FULL_ATTENTION = {"full_attention", "attention"}
@@ -123,7 +126,7 @@ def _check_logits(model: Any, shapes: list[LayerShape]) -> None:
     cache = KVCache(shapes, len(tokens), model.dtype, model.device)
     expected = torch.cat([_logits(model, "eager", part) for part in (first, second)])
     model.set_attn_implementation(IMPLEMENTATION)
-    step_model = StepModel(model, cache)
+    step_model = StepModel(TransformersForward(model), cache)
     step_model.forward(
         [Chunk(first[:4], 0, [Run(0, 4)], False), Chunk(second[:6], 0, [Run(5, 6)], False)]
     )

@@ -73,7 +73,9 @@ class Worker:
 
     def _run(self) -> None:
         while self._receive():
-            self._tell(self._step())
+            # A cancellation wakes it too, and may leave nothing to compute.
+            if self._stepper.busy:
+                self._tell(self._step())
         self._tell(self._stepper.fail_all(_shutting_down()))
 
     def _receive(self) -> bool:

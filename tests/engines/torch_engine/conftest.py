@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 
 from parrot_backend.engines.base import Delta, GenerationRequest, Sampling
 from parrot_backend.engines.torch_engine.detokenizer import TextStream
+from parrot_backend.engines.torch_engine.engine import forward_pass
 from parrot_backend.engines.torch_engine.integrity import check_memory
 from parrot_backend.engines.torch_engine.kv_cache import KVCache
 from parrot_backend.engines.torch_engine.loader import LoadedModel, load_model
@@ -168,7 +169,7 @@ class CheckedStepper:
         self.cache = KVCache(loaded.shapes, slots, model.dtype, model.device)
         self.memory = KVMemory(slots)
         options = {"max_batch": 32, "prefill_budget": 512} | options
-        self.step_model = StepModel(model, self.cache)
+        self.step_model = StepModel(forward_pass(model), self.cache)
         self.stepper = Stepper(self.step_model, self.memory, **options)
         self.preemptions = 0
         self._arrivals = 0
@@ -190,7 +191,7 @@ class CheckedStepper:
             arrival=self._arrivals,
             limit=min(room, asked),
             end_tokens=self.loaded.end_tokens,
-            sampler=Sampler(sampling, torch.device("cpu")),
+            sampler=Sampler(sampling, torch.device("cpu"), prompt=request.prompt),
             text=TextStream(self.loaded.tokenizer, sampling.stop),
             deliver=events.append,
         )

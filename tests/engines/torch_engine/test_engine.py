@@ -15,6 +15,7 @@ from parrot_backend.engines.base import Delta, Engine, EngineStats, GenerationRe
 from parrot_backend.engines.torch_engine import TorchEngine
 from parrot_backend.engines.torch_engine.errors import KVMemoryError, ModelLoadError
 from parrot_backend.engines.torch_engine.kv_cache import token_bytes
+from parrot_backend.engines.torch_engine.llama import LlamaForward
 from parrot_backend.engines.torch_engine.loader import LoadedModel
 from parrot_backend.errors import (
     ContextLengthError,
@@ -240,7 +241,7 @@ async def test_a_step_that_fails_fails_what_is_there_and_the_engine_goes_on(
     engine: TorchEngine, tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch, tiny_reference: Any
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(tiny.model.lm_head, "forward", lambda hidden: 1 / 0)
+        patch.setattr(LlamaForward, "__call__", lambda *_: 1 / 0)
         results = await asyncio.gather(
             *(collect(engine, request([5 + i, 6, 7])) for i in range(3)), return_exceptions=True
         )
@@ -250,10 +251,14 @@ async def test_a_step_that_fails_fails_what_is_there_and_the_engine_goes_on(
     tiny_reference.check([5, 6, 7], tokens_of(await collect(engine, request([5, 6, 7]))), 8)
 
 
+def engine_threads() -> int:
+    return sum(thread.name == "parrot-engine" for thread in threading.enumerate())
+
+
 async def test_closing_ends_what_runs_and_what_waits(tiny: LoadedModel) -> None:
-    threads = threading.active_count()
+    threads = engine_threads()
     engine = start(tiny, max_batch=1)
-    assert threading.active_count() == threads + 1
+    assert engine_threads() == threads + 1
     tasks = [asyncio.create_task(collect(engine, request([5 + i] * 5, None))) for i in range(3)]
     await until(engine, lambda stats: stats.waiting == 2)
     await engine.aclose()
@@ -262,8 +267,19 @@ async def test_closing_ends_what_runs_and_what_waits(tiny: LoadedModel) -> None:
     with pytest.raises(UnavailableError):
         await collect(engine, request([5]))
     await engine.aclose()
-    names = [thread.name for thread in threading.enumerate()]
-    assert threading.active_count() - sum(name.startswith("asyncio") for name in names) == threads
+    assert engine_threads() == threads
+
+
+async def test_an_engine_that_has_nothing_left_to_do_logs_no_error(
+    engine: TorchEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    await collect(engine, request([5, 6], 2))
+    stream = engine.generate(request([7, 8], None))
+    await anext(stream)
+    await stream.aclose()
+    await until(engine, lambda stats: stats.running == 0)
+    await collect(engine, request([5, 6], 2))
+    assert caplog.records == []
 
 
 async def test_an_idle_engine_uses_no_processor_time(engine: TorchEngine) -> None:

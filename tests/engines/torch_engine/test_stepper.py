@@ -96,7 +96,7 @@ def test_logits_that_are_not_numbers_fail_their_own_request(
     stepper.step()
     keys = stepper.cache.keys[1]
     for run in bad.sequence.holding.runs:
-        keys[run.start : run.start + run.length] = torch.nan
+        keys[:, run.start : run.start + run.length] = torch.nan
     stepper.run()
     assert isinstance(bad.last, EngineError)
     assert "not finite" in str(bad.last)
