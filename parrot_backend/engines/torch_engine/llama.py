@@ -33,7 +33,8 @@ class LlamaForward:
 
     def __init__(self, model: Any) -> None:
         decoder = model.model
-        self._embeddings = decoder.embed_tokens.weight.detach()
+        # A copy: weights are views of one mapped file, and the last view keeps all of it mapped.
+        self._embeddings = decoder.embed_tokens.weight.detach().clone()
         self._rotary = decoder.rotary_emb
         self._eps = float(model.config.rms_norm_eps)
         self._layers = [_Layer(layer, self._eps) for layer in decoder.layers]
