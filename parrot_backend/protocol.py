@@ -7,7 +7,9 @@ it *is* a `ChatRequest`, and claiming compares the two.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+
+from parrot_backend.parameters import GenerationParameters, WireModel, without_neutral
 
 Role = Literal["system", "user", "assistant", "tool"]
 Objective = Literal["latency", "throughput", "ttft", "tpot"]
@@ -16,12 +18,6 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:\-]{1,128}$")]
 SESSION_HEADER = "x-parrot-session"
 CALL_HEADER = "x-parrot-call"
 CLAIMED_HEADER = "x-parrot-claimed"
-
-
-class WireModel(BaseModel):
-    """Base of the wire types: an unknown field is an error, never ignored silently."""
-
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
 
 class TextSegment(WireModel):
@@ -73,29 +69,6 @@ class SemanticMessage(WireModel):
     name: str | None = None
 
 
-def _as_list(stop: Any) -> Any:
-    return [stop] if isinstance(stop, str) else stop
-
-
-class GenerationParameters(WireModel):
-    """What is to be generated, beside the messages. Names and defaults are OpenAI's."""
-
-    model: str | None = None
-    max_tokens: int | None = Field(
-        default=None,
-        ge=1,
-        le=2**31 - 1,
-        validation_alias=AliasChoices("max_tokens", "max_completion_tokens"),
-    )
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=-1, le=2**31 - 1)
-    seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
-    stop: Annotated[list[str] | None, BeforeValidator(_as_list)] = Field(
-        default=None, max_length=16
-    )
-
-
 class StreamOptions(WireModel):
     """OpenAI's options of a streamed answer."""
 
@@ -106,36 +79,31 @@ class ChatRequest(GenerationParameters):
     """Body of `/v1/chat/completions` and of `/v1/sessions/{id}/calls`."""
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=4096)
+    n: int | None = Field(default=None, ge=1, le=128)
     stream: bool = False
     stream_options: StreamOptions | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _drop_neutral(cls, body: Any) -> Any:
-        """Clients send parameters at values that change nothing; only other values are refused."""
-        if not isinstance(body, dict):
-            return body
-        return {
-            name: value
-            for name, value in body.items()
-            if name not in _NEUTRAL or value not in _NEUTRAL[name]
-        }
+        """Requests that ask for the same are equal, and only other values are refused."""
+        return without_neutral(body)
+
+    def choices(self) -> list["ChatRequest"]:
+        """One request for each choice; the seed of each is one above that of the one before."""
+        if self.n is None:
+            return [self]
+        seeds = [None if self.seed is None else _wrapped(self.seed + i) for i in range(self.n)]
+        return [self.model_copy(update={"n": None, "seed": seed}) for seed in seeds]
 
     def claim_key(self) -> str:
         """The request's identity: equal keys ask for the same generation."""
         return self.model_dump_json(exclude={"stream", "stream_options"}, exclude_none=True)
 
 
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "n": (None, 1),
-    "logprobs": (None, False),
-    "presence_penalty": (None, 0),
-    "frequency_penalty": (None, 0),
-    "logit_bias": (None, {}),
-    "tools": (None, []),
-    "tool_choice": (None, "none"),
-    "response_format": (None, {"type": "text"}),
-}
+def _wrapped(seed: int) -> int:
+    """After the largest seed comes the smallest."""
+    return (seed + 2**63) % 2**64 - 2**63
 
 
 class SemanticCall(GenerationParameters):

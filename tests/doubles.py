@@ -3,7 +3,15 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 
-from parrot_backend.engines.base import Delta, EngineStats, GenerationRequest, ModelCard
+from parrot_backend.engines.base import (
+    Candidate,
+    Delta,
+    EngineStats,
+    FinishReason,
+    GenerationRequest,
+    ModelCard,
+    TokenLogprobs,
+)
 from parrot_backend.errors import ContextLengthError
 from parrot_backend.protocol import ChatMessage
 
@@ -13,10 +21,20 @@ def reverse(prompt: str) -> str:
     return prompt[::-1]
 
 
+def scripted_logprobs(character: str, count: int | None) -> tuple[TokenLogprobs, ...]:
+    """The character itself at -0.5 is the most likely one, the letters of the alphabet come next."""
+    if count is None:
+        return ()
+    chosen = Candidate(ord(character), character.encode(), -0.5)
+    others = [Candidate(97 + i, bytes([97 + i]), -1.0 - i) for i in range(count - 1)]
+    return (TokenLogprobs(chosen, (chosen, *others)[:count]),)
+
+
 class ScriptedEngine:
     """Answers with `script(prompt)`, a character a token; a prompt in `held` waits for its release.
 
-    Prompts are the messages' contents, joined. A prompt that contains "FAIL" fails.
+    Prompts are the messages' contents, joined. A prompt that contains "FAIL" fails, "SEED" in an
+    answer is the request's seed.
     """
 
     def __init__(self, script: Callable[[str], str] = reverse) -> None:
@@ -42,13 +60,15 @@ class ScriptedEngine:
         try:
             if "FAIL" in prompt:
                 raise ContextLengthError(f"{len(prompt)} tokens do not fit")
-            answer = self.script(prompt)
+            answer = self.script(prompt).replace("SEED", str(request.sampling.seed))
             for position, character in enumerate(answer):
                 last = position == len(answer) - 1
                 if last and prompt in self.held:
                     await self.held[prompt].wait()
                 await asyncio.sleep(0)
-                yield Delta(character, (ord(character),), 0, "stop" if last else None)
+                reason: FinishReason | None = "stop" if last else None
+                logprobs = scripted_logprobs(character, request.sampling.logprobs)
+                yield Delta(character, (ord(character),), 0, reason, logprobs)
         finally:
             self.running -= 1
 

@@ -1,4 +1,4 @@
-"""A call as OpenAI's chat completion, whole or streamed; a client that leaves is noticed at once."""
+"""Calls as an answer to their request, whole or streamed; a client that leaves is noticed at once."""
 
 import asyncio
 import json
@@ -9,6 +9,8 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.requests import ClientDisconnect
 
+from parrot_backend.api.choices import read
+from parrot_backend.api.completion import chunk, completion, usage_chunk
 from parrot_backend.api.errors import error_body
 from parrot_backend.engines.base import Delta
 from parrot_backend.errors import ParrotError
@@ -16,24 +18,28 @@ from parrot_backend.protocol import CALL_HEADER, CLAIMED_HEADER, ChatRequest
 from parrot_backend.serving.call import Call
 
 T = TypeVar("T")
+Deltas = AsyncGenerator[tuple[int, Delta], None]
 
 
-async def answer(http: Request, call: Call, request: ChatRequest) -> Response:
-    """The response to a chat request that `call` fulfils.
+async def answer(http: Request, calls: list[Call], request: ChatRequest) -> Response:
+    """The response to a chat request whose choices `calls` fulfil.
 
     A streamed answer starts with the first delta, so that an error before it still has its status.
 
     Raises:
-        ParrotError: the call failed before its first token (streamed) or before its end.
+        ParrotError: a call failed before the first token (streamed) or before its end.
     """
-    headers = {CALL_HEADER: call.id, CLAIMED_HEADER: str(call.claimed).lower()}
-    deltas = call.read()
+    headers = {
+        CALL_HEADER: ",".join(call.id for call in calls),
+        CLAIMED_HEADER: str(all(call.claimed for call in calls)).lower(),
+    }
+    deltas = read(calls)
     if not request.stream:
         await until_disconnect(http, _drain(deltas))
-        return JSONResponse(completion(call), headers=headers)
+        return JSONResponse(completion(calls), headers=headers)
     first = await until_disconnect(http, anext(deltas))
-    usage = request.stream_options is not None and request.stream_options.include_usage
-    events = _events(call, first, deltas, include_usage=usage)
+    include_usage = request.stream_options is not None and request.stream_options.include_usage
+    events = _events(calls, first, deltas, include_usage=include_usage)
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
 
@@ -61,20 +67,22 @@ async def _disconnected(http: Request) -> None:
         pass
 
 
-async def _drain(deltas: AsyncIterator[Delta]) -> None:
+async def _drain(deltas: Deltas) -> None:
     async for _ in deltas:
         pass
 
 
 async def _events(
-    call: Call, first: Delta, deltas: AsyncGenerator[Delta, None], *, include_usage: bool
+    calls: list[Call], first: tuple[int, Delta], deltas: Deltas, *, include_usage: bool
 ) -> AsyncIterator[str]:
+    begun = {first[0]}
     try:
-        yield _event(_chunk(call, {"role": "assistant", "content": first.text}, first))
-        async for delta in deltas:
-            yield _event(_chunk(call, {"content": delta.text} if delta.text else {}, delta))
+        yield _event(chunk(calls, *first, first=True))
+        async for index, delta in deltas:
+            yield _event(chunk(calls, index, delta, first=index not in begun))
+            begun.add(index)
         if include_usage:
-            yield _event({**_chunk_base(call), "choices": [], "usage": usage(call)})
+            yield _event(usage_chunk(calls))
     except ParrotError as error:
         yield _event(error_body(error))
     finally:
@@ -84,44 +92,3 @@ async def _events(
 
 def _event(data: dict[str, Any]) -> str:
     return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
-
-
-def _chunk_base(call: Call) -> dict[str, Any]:
-    model = call.request.model if call.request is not None else None
-    return {
-        "id": call.id,
-        "object": "chat.completion.chunk",
-        "created": int(call.created),
-        "model": model,
-    }
-
-
-def _chunk(call: Call, delta: dict[str, Any], step: Delta) -> dict[str, Any]:
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": step.finish_reason}
-    return {**_chunk_base(call), "choices": [choice]}
-
-
-def completion(call: Call) -> dict[str, Any]:
-    """An ended call as a `chat.completion` object."""
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": call.text, "refusal": None},
-        "logprobs": None,
-        "finish_reason": call.finish_reason,
-    }
-    return {
-        **_chunk_base(call),
-        "object": "chat.completion",
-        "choices": [choice],
-        "usage": usage(call),
-    }
-
-
-def usage(call: Call) -> dict[str, Any]:
-    """Tokens of the call; `cached_tokens` of the prompt were not computed again."""
-    return {
-        "prompt_tokens": call.prompt_tokens,
-        "completion_tokens": call.completion_tokens,
-        "total_tokens": call.prompt_tokens + call.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": call.cached_tokens},
-    }

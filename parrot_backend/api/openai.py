@@ -6,6 +6,7 @@ from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response
 
 from parrot_backend.api.answer import answer
+from parrot_backend.api.choices import start
 from parrot_backend.api.state import core_of
 from parrot_backend.errors import NotFoundError
 from parrot_backend.protocol import SESSION_HEADER, ChatRequest
@@ -21,8 +22,8 @@ async def chat_completions(
 ) -> Response:
     """Answer a chat request; inside a session, an equal planned call is claimed."""
     core = core_of(http)
-    call = core.run(body) if session is None else core.get(session).take(body)
-    return await answer(http, call, body)
+    run = core.run if session is None else core.get(session).take
+    return await answer(http, start(body, run), body)
 
 
 @router.get("/models")

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from parrot_backend.api.answer import answer, until_disconnect
+from parrot_backend.api.choices import start
 from parrot_backend.api.state import core_of
 from parrot_backend.protocol import (
     ChatRequest,
@@ -61,8 +62,8 @@ async def submit_program(session_id: str, body: Program, http: Request) -> Sessi
 @router.post("/{session_id}/calls", response_model=None)
 async def run_or_claim(session_id: str, body: ChatRequest, http: Request) -> Response:
     """Run one call, or claim the planned call that is equal to it."""
-    call = core_of(http).get(session_id).take(body)
-    return await answer(http, call, body)
+    calls = start(body, core_of(http).get(session_id).take)
+    return await answer(http, calls, body)
 
 
 @router.get("/{session_id}/variables/{name}")

@@ -1,6 +1,6 @@
 """`Engine`: the one interface between serving and whatever runs the model."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -18,15 +18,37 @@ class ModelCard:
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
-    """How tokens are chosen. Temperature 0 is greedy; `top_k` 0 and `top_p` 1 are off.
+class Grammar:
+    """What a generation's text must match as a whole.
 
-    With a `seed` the same prompt gives the same tokens, whatever else is in the batch.
+    `source` is a JSON schema, a regular expression (Rust's syntax) or a grammar (llguidance's dialect
+    of Lark). `param` is the request's field that it came from, for errors.
+    """
+
+    kind: Literal["json_schema", "regex", "lark"]
+    source: str
+    param: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are chosen. Temperature 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 are off.
+
+    With a `seed` the same prompt gives the same tokens, whatever else is in the batch. The presence
+    and frequency penalties count what was generated, the repetition penalty the prompt as well.
+    `logprobs` is the number of alternatives that each token's are told with; None tells none.
     """
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    logprobs: int | None = None
+    grammar: Grammar | None = None
     seed: int | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
@@ -46,18 +68,40 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A token, its bytes in the text, and the natural logarithm of its probability."""
+
+    token: int
+    content: bytes
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """What a token was chosen from: the model's own distribution, before anything of `Sampling`.
+
+    `top` are the most likely tokens, the likeliest first.
+    """
+
+    chosen: Candidate
+    top: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """What one step added. Only the last delta of a generation has a `finish_reason`.
 
     `cached_tokens` of the prompt came from the prefix tree; it is known from the first delta on.
     Text that may be the beginning of a stop string, or of an unfinished character, is held back, so
-    `text` can be empty while `tokens` is not.
+    `text` can be empty while `tokens` is not. `logprobs`, where asked for, are those of `tokens`
+    without the token that ends the generation, which is no part of its text.
     """
 
     text: str
     tokens: tuple[int, ...]
     cached_tokens: int
     finish_reason: FinishReason | None = None
+    logprobs: tuple[TokenLogprobs, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +143,7 @@ class Engine(Protocol):
         """Queue a generation and yield what it produces; closing it frees its memory at once.
 
         Raises:
+            InvalidRequestError: a parameter is out of range, or nothing can match the grammar.
             ContextLengthError: the prompt leaves no room for one token.
             OverloadedError: the waiting queue is full.
             EngineError: the model failed under the request.

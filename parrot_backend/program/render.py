@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
+from parrot_backend.parameters import GenerationParameters
 from parrot_backend.protocol import (
     ChatMessage,
     ChatRequest,
-    GenerationParameters,
     SemanticCall,
     Text,
     TextSegment,

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 
-from parrot_backend.engines.base import Delta, FinishReason
+from parrot_backend.engines.base import Delta, FinishReason, TokenLogprobs
 from parrot_backend.errors import ParrotError
 from parrot_backend.protocol import CallState, CallView, ChatRequest
 
@@ -57,6 +57,11 @@ class Call:
         """What was generated so far."""
         return "".join(delta.text for delta in self._deltas)
 
+    @property
+    def logprobs(self) -> list[TokenLogprobs]:
+        """Those of what was generated so far, where the request asks for them."""
+        return [logprobs for delta in self._deltas for logprobs in delta.logprobs]
+
     def publish(self, delta: Delta) -> None:
         """Add what a step produced; readers see it when this callback of the loop is over."""
         self.cached_tokens = delta.cached_tokens
@@ -89,10 +94,14 @@ class Call:
                     position += 1
         finally:
             self.readers -= 1
-            if not self.readers and not self.ended and self.on_abandoned is not None:
-                self.on_abandoned(self)
+            self.abandon()
         if self.error is not None:
             raise self.error
+
+    def abandon(self) -> None:
+        """Somebody leaves: it is told to `on_abandoned` where nobody reads and the end is to come."""
+        if not self.readers and not self.ended and self.on_abandoned is not None:
+            self.on_abandoned(self)
 
     def view(self) -> CallView:
         """How it stands, as told to clients."""

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from parrot_backend.engines.base import Engine, GenerationRequest, Sampling
+from parrot_backend.engines.base import Engine, GenerationRequest
 from parrot_backend.errors import (
     EngineError,
     NotFoundError,
@@ -12,8 +12,8 @@ from parrot_backend.errors import (
     ParrotError,
     UnavailableError,
 )
-from parrot_backend.protocol import ChatRequest
 from parrot_backend.serving.call import Call
+from parrot_backend.serving.sampling import sampling_of
 
 logger = logging.getLogger(__name__)
 
@@ -126,15 +126,3 @@ class Scheduler:
         call.state, call.error = "failed", error
         on_end(call)
         call.end("failed", error)
-
-
-def sampling_of(request: ChatRequest) -> Sampling:
-    """The engine's view of a request's parameters; what is not given has OpenAI's default."""
-    return Sampling(
-        temperature=1.0 if request.temperature is None else request.temperature,
-        top_p=1.0 if request.top_p is None else request.top_p,
-        top_k=max(request.top_k or 0, 0),
-        seed=request.seed,
-        max_tokens=request.max_tokens,
-        stop=tuple(request.stop or ()),
-    )

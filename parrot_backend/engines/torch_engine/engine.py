@@ -3,22 +3,33 @@
 import asyncio
 import itertools
 from collections import abc
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 
 from parrot_backend.engines.base import Delta, EngineStats, GenerationRequest, ModelCard
 from parrot_backend.engines.torch_engine.chat_template import encode_chat
+from parrot_backend.engines.torch_engine.constraints import Grammars
 from parrot_backend.engines.torch_engine.detokenizer import TextStream
 from parrot_backend.engines.torch_engine.errors import ModelLoadError
 from parrot_backend.engines.torch_engine.kv_cache import KVCache, default_kv_memory, token_bytes
+from parrot_backend.engines.torch_engine.llama import LlamaForward, is_llama
 from parrot_backend.engines.torch_engine.loader import LoadedModel, load_model
+from parrot_backend.engines.torch_engine.logprobs import LogprobsTeller
 from parrot_backend.engines.torch_engine.memory import KVMemory
-from parrot_backend.engines.torch_engine.model import StepModel
+from parrot_backend.engines.torch_engine.model import (
+    ForwardPass,
+    StepModel,
+)
+from parrot_backend.engines.torch_engine.request_checks import check_request
 from parrot_backend.engines.torch_engine.sampling import Sampler
 from parrot_backend.engines.torch_engine.sequence import Event, Sequence
-from parrot_backend.engines.torch_engine.stepper import Stepper, too_long_for
+from parrot_backend.engines.torch_engine.stepper import Stepper
+from parrot_backend.engines.torch_engine.transformers_forward import TransformersForward
+from parrot_backend.engines.torch_engine.vocabulary import Vocabulary
 from parrot_backend.engines.torch_engine.worker import Worker
-from parrot_backend.errors import ContextLengthError, InvalidRequestError, ParrotError
+from parrot_backend.errors import ParrotError
 from parrot_backend.protocol import ChatMessage
 
 
@@ -29,7 +40,12 @@ class TorchEngine:
     """
 
     def __init__(self, loaded: LoadedModel, card: ModelCard, worker: Worker, capacity: int) -> None:
-        self._loaded = loaded
+        # Not the model itself: the forward pass may have weights of its own, and they count once.
+        self._tokenizer = loaded.tokenizer
+        self._end_tokens = loaded.end_tokens
+        self._vocabulary = Vocabulary(loaded.tokenizer, loaded.vocabulary, loaded.end_tokens)
+        self._grammars = Grammars(self._vocabulary)
+        self._device = torch.device(loaded.model.device)
         self._card = card
         self._worker = worker
         self._capacity = capacity
@@ -63,14 +79,19 @@ class TorchEngine:
         Raises:
             ModelLoadError: the model can't be loaded, or `kv_memory` is too small for one token.
         """
-        return cls.start(
-            load_model(path, device),
-            name,
-            kv_memory=kv_memory,
-            max_batch=max_batch,
-            max_waiting=max_waiting,
-            prefill_budget=prefill_budget,
-        )
+        # In a thread that ends: OpenMP keeps a team of threads for every thread that ever computed, and
+        # while there are more of them than cores, each waits asleep, which doubles the time of a step.
+        with ThreadPoolExecutor(1) as loading:
+            return loading.submit(
+                lambda: cls.start(
+                    load_model(path, device),
+                    name,
+                    kv_memory=kv_memory,
+                    max_batch=max_batch,
+                    max_waiting=max_waiting,
+                    prefill_budget=prefill_budget,
+                )
+            ).result()
 
     @classmethod
     def start(
@@ -83,7 +104,10 @@ class TorchEngine:
         max_waiting: int = 1024,
         prefill_budget: int = 512,
     ) -> "TorchEngine":
-        """Start the engine of a model that is loaded already; the arguments are those of `load`."""
+        """Start the engine of a model that is loaded already; the arguments are those of `load`.
+
+        What is not needed of `loaded` afterwards is free once the caller lets go of it.
+        """
         model = loaded.model
         per_token = token_bytes(loaded.shapes, model.dtype)
         kv_memory = default_kv_memory(model.device) if kv_memory is None else kv_memory
@@ -94,7 +118,7 @@ class TorchEngine:
             )
         cache = KVCache(loaded.shapes, kv_memory // per_token, model.dtype, model.device)
         stepper = Stepper(
-            StepModel(model, cache),
+            StepModel(forward_pass(model), cache),
             KVMemory(cache.slots),
             max_batch=max_batch,
             prefill_budget=prefill_budget,
@@ -113,7 +137,7 @@ class TorchEngine:
         Raises:
             InvalidRequestError: the model's template refuses the messages.
         """
-        return encode_chat(self._loaded.tokenizer, messages)
+        return encode_chat(self._tokenizer, messages)
 
     async def generate(self, request: GenerationRequest) -> abc.AsyncGenerator[Delta, None]:
         """Queue a generation and yield what it produces; closing the iterator frees its memory.
@@ -121,16 +145,19 @@ class TorchEngine:
         It is queued when the first delta is asked for.
 
         Raises:
-            InvalidRequestError: the prompt is empty or names unknown tokens.
+            InvalidRequestError: the prompt is empty, a parameter is out of its range, or nothing can
+                match the grammar.
             ContextLengthError: the prompt leaves no room for one token.
             KVMemoryError: the generation alone is longer than the KV memory.
             OverloadedError: the waiting queue is full.
             EngineError: the model failed under the request.
             UnavailableError: the engine is closed.
         """
-        self._check(request)
+        check_request(
+            request, self._card, vocabulary=self._vocabulary.size, capacity=self._capacity
+        )
         events: asyncio.Queue[Event] = asyncio.Queue()
-        sequence = self._sequence(request, events)
+        sequence = await self._sequence(request, events)
         self._worker.submit(sequence)
         try:
             while True:
@@ -149,45 +176,35 @@ class TorchEngine:
 
     async def aclose(self) -> None:
         """Stop; what is running fails with `UnavailableError`."""
+        self._grammars.close()
         await asyncio.to_thread(self._worker.close)
 
-    def _check(self, request: GenerationRequest) -> None:
-        prompt, room = request.prompt, self._card.context_length
-        if not prompt:
-            raise InvalidRequestError("the prompt is empty", param="prompt")
-        if min(prompt) < 0 or max(prompt) >= self._loaded.vocabulary:
-            raise InvalidRequestError(
-                f"token ids must be from 0 to {self._loaded.vocabulary - 1}", param="prompt"
-            )
-        if len(prompt) >= room:
-            raise ContextLengthError(
-                f"the prompt has {len(prompt)} tokens; {self._card.name!r} has a context of {room}, "
-                "answer included: shorten the prompt"
-            )
-        if len(prompt) > self._capacity:
-            raise too_long_for(self._capacity, len(prompt))
-        if request.sampling.max_tokens is not None and request.sampling.max_tokens < 1:
-            raise InvalidRequestError(
-                f"max_tokens is {request.sampling.max_tokens}: ask for at least 1",
-                param="max_tokens",
-            )
-        if "" in request.sampling.stop:
-            raise InvalidRequestError("a stop string is empty", param="stop")
-
-    def _sequence(self, request: GenerationRequest, events: asyncio.Queue[Event]) -> Sequence:
+    async def _sequence(self, request: GenerationRequest, events: asyncio.Queue[Event]) -> Sequence:
         sampling, room = request.sampling, self._card.context_length
         asked = room if sampling.max_tokens is None else len(request.prompt) + sampling.max_tokens
         loop = asyncio.get_running_loop()
+        constraint, logprobs = None, None
+        if sampling.grammar is not None:
+            constraint = await self._grammars.constraint(sampling.grammar)
+        if sampling.logprobs is not None:
+            await asyncio.to_thread(self._vocabulary.prepare)
+            logprobs = LogprobsTeller(sampling.logprobs, self._vocabulary.content)
         return Sequence(
             request,
             arrival=next(self._arrivals),
             limit=min(room, asked),
-            end_tokens=self._loaded.end_tokens,
-            sampler=Sampler(sampling, torch.device(self._loaded.model.device)),
-            text=TextStream(self._loaded.tokenizer, sampling.stop),
+            end_tokens=self._end_tokens,
+            sampler=Sampler(sampling, self._device, prompt=request.prompt, constraint=constraint),
+            text=TextStream(self._tokenizer, sampling.stop),
             deliver=lambda event: _hand_over(loop, events, event),
+            logprobs=logprobs,
         )
 
 
 def _hand_over(loop: asyncio.AbstractEventLoop, events: asyncio.Queue[Event], event: Event) -> None:
     loop.call_soon_threadsafe(events.put_nowait, event)
+
+
+def forward_pass(model: Any) -> ForwardPass:
+    """The fastest forward pass that there is for a transformers model."""
+    return LlamaForward(model) if is_llama(model) else TransformersForward(model)

@@ -1,49 +1,109 @@
 """Choosing the next token of each sequence from its own logits, whatever its neighbours do."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from parrot_backend.engines.base import Sampling
-from parrot_backend.errors import EngineError
+from parrot_backend.engines.torch_engine.constraints import Constraint, allowed_tokens
+from parrot_backend.engines.torch_engine.penalties import Penalties
+from parrot_backend.errors import EngineError, ParrotError
 
 # Below it softmax is one-hot in float32, and dividing by it overflows.
 _COLDEST = 1e-5
+# Top-p seldom keeps more tokens than these, and finding them is faster than sorting all.
+_RANKED = (256, 4096)
 
 
 class Sampler:
-    """One sequence's sampling parameters and random numbers.
+    """One sequence's sampling parameters, random numbers and what its tokens so far change.
 
     Args:
         sampling: without a seed the numbers are different each time.
         device: where the logits lie; a seed gives the same numbers on the same kind of device.
+        prompt: the tokens that the sequence starts with.
+        constraint: what its text must match.
     """
 
-    def __init__(self, sampling: Sampling, device: torch.device) -> None:
+    def __init__(
+        self,
+        sampling: Sampling,
+        device: torch.device,
+        *,
+        prompt: Iterable[int] = (),
+        constraint: Constraint | None = None,
+    ) -> None:
+        self.constraint = constraint
         self._sampling = sampling
-        self.greedy = sampling.temperature < _COLDEST
-        if not self.greedy:
+        self._penalties = Penalties(sampling, prompt) if Penalties.wanted(sampling) else None
+        self._greedy = sampling.temperature < _COLDEST
+        if not self._greedy:
             self._generator = torch.Generator(device)
             if sampling.seed is None:
                 self._generator.seed()
             else:
                 self._generator.manual_seed(sampling.seed)
 
-    def draw(self, logits: Tensor) -> int:
-        """A token from `logits` `[vocabulary]`: temperature, then top-k, then top-p.
+    @property
+    def takes_best(self) -> bool:
+        """Whether it always chooses the largest logit as it is."""
+        return self._greedy and self._penalties is None and self.constraint is None
 
-        The token is drawn in vocabulary order, so that tiny differences between the logits of a
-        token alone and in a batch, which can change the order by rank, don't change the draw.
+    @property
+    def satisfied(self) -> bool:
+        """Whether nothing can follow what the constraint has seen."""
+        return self.constraint is not None and self.constraint.satisfied
+
+    def accept(self, token: int) -> None:
+        """Note that `token` is the sequence's next one.
+
+        Raises:
+            InvalidRequestError: the constraint's grammar is over a limit.
+        """
+        if self._penalties is not None:
+            self._penalties.count(token)
+        if self.constraint is not None:
+            self.constraint.accept(token)
+
+    def draw(self, logits: Tensor) -> int:
+        """A token from `logits` `[vocabulary]`.
+
+        In vLLM's order: bias and penalties, temperature, min-p, top-k, top-p. The token is drawn in
+        vocabulary order, so that tiny differences between the logits of a token alone and in a
+        batch, which can change the order by rank, don't change the draw.
         """
         logits = logits.float()
+        if self._penalties is not None:
+            logits = self._penalties.apply(logits)
+        if self._greedy:
+            return int(logits.argmax())
         scaled = (logits - logits.max()) / self._sampling.temperature
+        if self._sampling.min_p > 0:
+            scaled = _keep_min_p(scaled, self._sampling.min_p)
         if 0 < self._sampling.top_k < len(scaled):
             scaled = _keep_top_k(scaled, self._sampling.top_k)
         probabilities = scaled.softmax(-1)
         if self._sampling.top_p < 1:
             probabilities = _keep_top_p(probabilities, self._sampling.top_p)
-        return int(torch.multinomial(probabilities, 1, generator=self._generator))
+        return self._invert(probabilities)
+
+    def _invert(self, probabilities: Tensor) -> int:
+        """A token by one random number and the cumulative distribution.
+
+        torch.multinomial draws a number for each token of the vocabulary, which takes longer.
+        """
+        cumulative = probabilities.double().cumsum(-1)
+        number = torch.rand(
+            1, generator=self._generator, dtype=torch.float64, device=probabilities.device
+        )
+        return int(torch.searchsorted(cumulative, number * cumulative[-1], right=True))
+
+
+def _keep_min_p(logits: Tensor, p: float) -> Tensor:
+    """Keep the tokens at least `p` times as likely as the likeliest, whose logit is 0."""
+    return logits.masked_fill(logits < math.log(p), -torch.inf)
 
 
 def _keep_top_k(logits: Tensor, k: int) -> Tensor:
@@ -52,30 +112,56 @@ def _keep_top_k(logits: Tensor, k: int) -> Tensor:
 
 def _keep_top_p(probabilities: Tensor, p: float) -> Tensor:
     """Keep the smallest set of most likely tokens whose probabilities sum to at least `p`."""
-    ranked, order = probabilities.sort(descending=True)
+    ranked, order = _ranked(probabilities, p)
     before = ranked.cumsum(-1) - ranked
     # The first is kept always: there `before` is 0, or a rounding error.
     before[0] = 0
-    return probabilities.index_fill(0, order[before >= p], 0)
+    kept = order[before < p]
+    return torch.zeros_like(probabilities).index_copy(0, kept, probabilities[kept])
 
 
-def choose_tokens(logits: Tensor, samplers: Sequence[Sampler]) -> list[int | EngineError]:
+def _ranked(probabilities: Tensor, p: float) -> tuple[Tensor, Tensor]:
+    """The most likely tokens, which sum to `p` or are all, with their ids; the likeliest first."""
+    for count in _RANKED:
+        if count < len(probabilities):
+            ranked, order = probabilities.topk(count)
+            if ranked.sum() >= p:
+                return ranked, order
+    return probabilities.sort(descending=True)
+
+
+def choose_tokens(logits: Tensor, samplers: Sequence[Sampler]) -> list[int | ParrotError]:
     """The next token of each row of `logits` `[rows, vocabulary]`, or why there is none."""
     best = logits.argmax(-1).tolist()
     finite = logits.amax(-1).isfinite().tolist()
-    chosen: list[int | EngineError] = []
+    masks = _masks(logits, samplers)
+    chosen: list[int | ParrotError] = []
     for row, sampler in enumerate(samplers):
         if not finite[row]:
             chosen.append(EngineError("the model computed logits that are not finite numbers"))
-        elif sampler.greedy:
+        elif sampler.takes_best:
             chosen.append(best[row])
         else:
-            chosen.append(_draw(sampler, logits[row]))
+            chosen.append(_draw(sampler, logits[row], masks.get(row)))
     return chosen
 
 
-def _draw(sampler: Sampler, logits: Tensor) -> int | EngineError:
+def _masks(logits: Tensor, samplers: Sequence[Sampler]) -> dict[int, Tensor]:
+    """By row, what its constraint allows: `[vocabulary]`."""
+    constraints = {row: s.constraint for row, s in enumerate(samplers) if s.constraint is not None}
+    if not constraints:
+        return {}
+    allowed = allowed_tokens([*constraints.values()], logits.shape[-1]).to(logits.device)
+    return dict(zip(constraints, allowed, strict=True))
+
+
+def _draw(sampler: Sampler, logits: Tensor, allowed: Tensor | None) -> int | ParrotError:
     try:
+        if sampler.constraint is not None and allowed is not None:
+            sampler.constraint.check()
+            logits = logits.masked_fill(~allowed, -torch.inf)
         return sampler.draw(logits)
+    except ParrotError as error:
+        return error
     except Exception as error:
         return EngineError(f"sampling failed: {error}")

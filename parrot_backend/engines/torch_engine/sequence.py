@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Collection
 
-from parrot_backend.engines.base import Delta, FinishReason, GenerationRequest
+from torch import Tensor
+
+from parrot_backend.engines.base import Delta, FinishReason, GenerationRequest, TokenLogprobs
 from parrot_backend.engines.torch_engine.detokenizer import TextStream
+from parrot_backend.engines.torch_engine.logprobs import LogprobsTeller
 from parrot_backend.engines.torch_engine.memory import Holding
 from parrot_backend.engines.torch_engine.sampling import Sampler
 from parrot_backend.errors import ParrotError
@@ -28,6 +31,7 @@ class Sequence:
         sampler: chooses its tokens.
         text: makes text of them.
         deliver: tells the client; called in the engine's thread.
+        logprobs: tells its tokens' logprobs; None where nobody asked for them.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class Sequence:
         sampler: Sampler,
         text: TextStream,
         deliver: Callable[[Event], None],
+        logprobs: LogprobsTeller | None = None,
     ) -> None:
         self.tokens = list(request.prompt)
         self.prompt_length = len(request.prompt)
@@ -56,6 +61,7 @@ class Sequence:
         self._limit = limit
         self._end_tokens = end_tokens
         self._text = text
+        self._logprobs = logprobs
 
     @property
     def remaining(self) -> int:
@@ -93,9 +99,14 @@ class Sequence:
         self.computed = 0
         return holding
 
-    def accept(self, token: int) -> Delta:
-        """Append the token that was chosen, and say what it adds."""
+    def accept(self, token: int, logits: Tensor) -> Delta:
+        """Append the token that was chosen from `logits` `[vocabulary]`, and say what it adds.
+
+        Raises:
+            InvalidRequestError: the sequence's grammar is over a limit.
+        """
         self.tokens.append(token)
+        self.sampler.accept(token)
         reason: FinishReason | None = None
         if token in self._end_tokens:
             text, reason = self._text.finish(), "stop"
@@ -103,11 +114,19 @@ class Sequence:
             text = self._text.push(token)
             if self._text.stopped:
                 reason = "stop"
+            elif self.sampler.satisfied:
+                text, reason = text + self._text.finish(), "stop"
             elif len(self.tokens) >= self._limit:
                 text += self._text.finish()
                 reason = "stop" if self._text.stopped else "length"
         self.finished = reason is not None
-        return Delta(text, (token,), self.cached_tokens or 0, reason)
+        logprobs = self._tell_logprobs(token, logits)
+        return Delta(text, (token,), self.cached_tokens or 0, reason, logprobs)
+
+    def _tell_logprobs(self, token: int, logits: Tensor) -> tuple[TokenLogprobs, ...]:
+        if self._logprobs is None or token in self._end_tokens:
+            return ()
+        return (self._logprobs.tell(logits, token),)
 
 
 def urgency(sequence: Sequence) -> tuple[int, int]:

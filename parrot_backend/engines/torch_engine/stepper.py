@@ -116,15 +116,20 @@ class Stepper:
             return []
         with torch.inference_mode():
             tokens = choose_tokens(logits, [sequence.sampler for sequence in sequences])
-        return [self._accept(s, token) for s, token in zip(sequences, tokens, strict=True)]
+        chosen = zip(sequences, tokens, logits, strict=True)
+        return [self._accept(sequence, token, row) for sequence, token, row in chosen]
 
-    def _accept(self, sequence: Sequence, token: int | EngineError) -> tuple[Sequence, Event]:
-        if isinstance(token, EngineError):
+    def _accept(
+        self, sequence: Sequence, token: int | ParrotError, logits: Tensor
+    ) -> tuple[Sequence, Event]:
+        if isinstance(token, ParrotError):
             sequence.finished = True
             self._scheduler.discard(sequence)
             return sequence, token
         try:
-            delta = sequence.accept(token)
+            delta = sequence.accept(token, logits)
+        except ParrotError as error:
+            return self._fail(sequence, error)
         except Exception as error:
             return self._fail(sequence, EngineError(f"detokenization failed: {error}"))
         self._generated += 1

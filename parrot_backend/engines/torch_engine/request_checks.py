@@ -1,0 +1,51 @@
+"""What a generation may ask for of the model and the memory that are there."""
+
+from parrot_backend.engines.base import GenerationRequest, ModelCard, Sampling
+from parrot_backend.engines.torch_engine.stepper import too_long_for
+from parrot_backend.errors import ContextLengthError, InvalidRequestError
+
+
+def check_request(
+    request: GenerationRequest, card: ModelCard, *, vocabulary: int, capacity: int
+) -> None:
+    """Refuse what can never succeed.
+
+    Args:
+        request: what is asked for.
+        card: the model.
+        vocabulary: its tokens are 0 up to, without, this.
+        capacity: tokens that the KV memory has room for.
+
+    Raises:
+        InvalidRequestError: the prompt is empty or a parameter is out of its range.
+        ContextLengthError: the prompt leaves no room for one token.
+        KVMemoryError: the prompt alone is longer than the KV memory.
+    """
+    prompt = request.prompt
+    if not prompt:
+        raise InvalidRequestError("the prompt is empty", param="prompt")
+    if min(prompt) < 0 or max(prompt) >= vocabulary:
+        raise InvalidRequestError(f"token ids must be from 0 to {vocabulary - 1}", param="prompt")
+    if len(prompt) >= card.context_length:
+        raise ContextLengthError(
+            f"the prompt has {len(prompt)} tokens; {card.name!r} has a context of "
+            f"{card.context_length}, answer included: shorten the prompt"
+        )
+    if len(prompt) > capacity:
+        raise too_long_for(capacity, len(prompt))
+    _check_sampling(request.sampling, vocabulary)
+
+
+def _check_sampling(sampling: Sampling, vocabulary: int) -> None:
+    if sampling.max_tokens is not None and sampling.max_tokens < 1:
+        raise InvalidRequestError(
+            f"max_tokens is {sampling.max_tokens}: ask for at least 1", param="max_tokens"
+        )
+    if (highest := max(sampling.logit_bias, default=0)) >= vocabulary:
+        raise InvalidRequestError(
+            f"logit_bias names token {highest}; this model's token ids are from 0 to "
+            f"{vocabulary - 1}",
+            param="logit_bias",
+        )
+    if "" in sampling.stop:
+        raise InvalidRequestError("a stop string is empty", param="stop")
