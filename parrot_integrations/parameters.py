@@ -23,3 +23,13 @@ def merged_parameters(*layers: Mapping[str, Any]) -> dict[str, Any]:
     if not merged.get("stop"):
         merged.pop("stop", None)
     return {name: value for name, value in merged.items() if value is not None}
+
+
+def check_one_choice(body: Mapping[str, Any]) -> None:
+    """A stream is one text: several choices can't be told apart in it.
+
+    Raises:
+        ValueError: the request asks for several.
+    """
+    if (count := body.get("n", 1)) != 1:
+        raise ValueError(f"n is {count}: a stream gives one choice; leave n out or don't stream")

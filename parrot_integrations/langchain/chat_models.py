@@ -16,7 +16,7 @@ from parrot_integrations.client import ParrotClient, shared_client
 from parrot_integrations.langchain.errors import model_errors
 from parrot_integrations.langchain.messages import to_wire
 from parrot_integrations.langchain.results import PROVIDER, ChunkTranslator, chat_result
-from parrot_integrations.parameters import merged_parameters
+from parrot_integrations.parameters import check_one_choice, merged_parameters
 
 # They decide how an answer is fetched, not what it is.
 _TRANSPORT_KWARGS = {"stream", "stream_options", "stream_usage"}
@@ -329,6 +329,7 @@ class ChatParrot(BaseChatModel):
         self, messages: list[BaseMessage], stop: list[str] | None, **kwargs: Any
     ) -> dict[str, Any]:
         body = self.request_body(messages, stop, **kwargs)
+        check_one_choice(body)
         if kwargs.get("stream_usage", self.stream_usage):
             body["stream_options"] = {"include_usage": True}
         return body

@@ -28,7 +28,7 @@ from parrot_integrations.llama_index.messages import (
     completion,
     to_wire,
 )
-from parrot_integrations.parameters import merged_parameters
+from parrot_integrations.parameters import check_one_choice, merged_parameters
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -229,7 +229,9 @@ class Parrot(FunctionCallingLLM):
         return {"messages": to_wire(messages), **self._parameters(**kwargs)}
 
     def _stream_body(self, messages: Sequence[ChatMessage], **kwargs: Any) -> dict[str, Any]:
-        return {**self._body(messages, **kwargs), "stream_options": {"include_usage": True}}
+        body = self._body(messages, **kwargs)
+        check_one_choice(body)
+        return {**body, "stream_options": {"include_usage": True}}
 
     def _ask_once(self) -> dict[str, Any]:
         if self._served is None:

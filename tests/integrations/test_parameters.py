@@ -1,6 +1,6 @@
 import pytest
 
-from parrot_integrations.parameters import merged_parameters
+from parrot_integrations.parameters import check_one_choice, merged_parameters
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,10 @@ from parrot_integrations.parameters import merged_parameters
 )
 def test_later_layers_win_and_none_is_the_servers_default(layers, merged):
     assert merged_parameters(*layers) == merged
+
+
+def test_a_stream_has_one_choice() -> None:
+    check_one_choice({"messages": []})
+    check_one_choice({"n": 1})
+    with pytest.raises(ValueError, match="n is 2"):
+        check_one_choice({"n": 2})

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
@@ -366,3 +366,10 @@ def test_join_texts_joins_and_names_what_it_wants() -> None:
     assert asyncio.run(join_texts().ainvoke(["a", "b"])) == "a\n\nb"
     with pytest.raises(TypeError, match="StrOutputParser"):
         join_texts().invoke([1])  # type: ignore[list-item]
+
+
+def test_several_choices_come_whole_or_not_at_all(llm: ChatParrot) -> None:
+    (result,) = llm.generate([[HumanMessage("SEED")]], n=2).generations
+    assert len(result) == 2
+    with pytest.raises(ValueError, match="n is 2"):
+        next(llm.stream("abc", n=2))
