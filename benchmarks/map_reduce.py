@@ -27,7 +27,7 @@ from parrot_integrations import managed
 from parrot_integrations.langchain import ChatParrot, compile
 
 sys.path.append(str(Path(__file__).parents[1] / "cookbooks"))
-from map_reduce_demo import map_reduce  # noqa: E402
+from map_reduce_demo import map_reduce
 
 Run = Callable[[Runnable[Any, str], dict[str, Any]], str]
 MODES: dict[str, Run] = {
