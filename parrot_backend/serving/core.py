@@ -48,7 +48,6 @@ class ServingCore:
         """
         if (session := self._sessions.get(session_id)) is None:
             raise _unknown(session_id)
-        session.touch()
         return session
 
     def inspect(self, session_id: str) -> Session:
