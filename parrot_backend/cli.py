@@ -105,10 +105,14 @@ def _load_app(args: argparse.Namespace) -> "FastAPI":
     from parrot_backend.engines.torch_engine import TorchEngine
     from parrot_backend.serving.limits import Limits
 
-    if os.path.isdir(model.path):
+    if os.path.exists(model.path):
         _hide_progress_bars()
     engine = TorchEngine.load(
-        model.path, model.name, kv_memory=args.kv_memory, max_batch=args.max_batch
+        model.path,
+        model.name,
+        kv_memory=args.kv_memory,
+        max_batch=args.max_batch,
+        quantization=args.quantization,
     )
     return create_app(
         engine, api_key=args.api_key or None, limits=Limits(sessions=args.max_sessions)
@@ -138,7 +142,7 @@ def _models_list(args: argparse.Namespace) -> None:
     rows = [("NAME", "SOURCE", "LICENCE", "DOWNLOAD", "ON DISK", "PATH")]
     for model in list_models():
         disk, path = (_megabytes(model.disk_bytes), str(model.path)) if model.pulled else ("-", "-")
-        download = _megabytes(model.download_bytes)
+        download = _megabytes(model.download_bytes) if model.download_bytes else "-"
         rows.append((model.name, model.source, model.licence, download, disk, path))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -164,9 +168,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"parrot {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="serve a model over HTTP"))
-    models = commands.add_parser("models", help="the models that Parrot fetches by itself")
+    models = commands.add_parser("models", help="the models that Parrot keeps")
     actions = models.add_subparsers(required=True, metavar="ACTION")
-    pull_parser = actions.add_parser("pull", help="fetch a model and print its folder")
+    pull_parser = actions.add_parser(
+        "pull", help="fetch a model, or convert a GGUF file, and print its folder"
+    )
     pull_parser.add_argument("name", nargs="?", default=DEFAULT_MODEL, metavar="NAME")
     pull_parser.set_defaults(command=_models_pull)
     actions.add_parser("list", help="list them").set_defaults(command=_models_list)
@@ -175,7 +181,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model", help=f"bundled model, folder or hub id (default: {DEFAULT_MODEL})")
+    add("--model", help=f"bundled model, folder, GGUF file or hub id (default: {DEFAULT_MODEL})")
+    add(
+        "--quantization",
+        choices=["int8"],
+        help="compute in 8 bits: twice as fast on x86 CPUs, for Llama-like models",
+    )
     address = parser.add_mutually_exclusive_group()
     address.add_argument("--host", default="127.0.0.1", help="address (default: %(default)s)")
     address.add_argument("--uds", metavar="PATH", help="Unix socket to serve on instead")

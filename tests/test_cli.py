@@ -97,6 +97,7 @@ def end_of(process: subprocess.Popen[str], sent: signal.Signals = signal.SIGTERM
         (["serve", "--kv-memory", "-1"], "--kv-memory"),
         (["serve", "--kv-memory", "9" * 400 + "TB"], "is no size"),
         (["serve", "--max-batch", "0"], "whole number above 0"),
+        (["serve", "--quantization", "int4"], "invalid choice: 'int4'"),
         (["serve", "--max-sessions", "1.5"], "whole number above 0"),
         (["serve", "--host", "::1", "--uds", "/x"], "not allowed with"),
         (["serve", "--host", "no-such-host.invalid"], "no host 'no-such-host.invalid'"),

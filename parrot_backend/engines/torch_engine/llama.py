@@ -2,10 +2,10 @@
 
 Norm weights are folded into the linear layers behind them; queries, keys and values come from one
 product; what follows a product (SiLU, the gate, the residual) happens in it. Rotary embedding pairs
-neighbours instead of halves, as one complex product: the rows of the query and key weights are
-permuted for it, and dot products don't notice.
+neighbours instead of halves, as one complex product.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,15 +13,22 @@ from torch import Tensor
 from torch.nn import functional
 
 from parrot_backend.engines.torch_engine.attention import StepAttention
-from parrot_backend.engines.torch_engine.linear import Linear, linear
+from parrot_backend.engines.torch_engine.int8 import Int8Projections
+from parrot_backend.engines.torch_engine.layer_weights import layer_weights, paired
+from parrot_backend.engines.torch_engine.linear import linear
+from parrot_backend.engines.torch_engine.projections import (
+    FloatProjections,
+    Projections,
+    normalized,
+)
+from parrot_backend.engines.torch_engine.smoothing import LayerSmoothing, smoothed
 
-_FAMILY = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+FAMILY = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
 
-def is_llama(model: Any) -> bool:
-    """Whether `LlamaForward` computes what this transformers model does."""
-    config = model.config
-    return config.model_type in _FAMILY and config.hidden_act == "silu"
+def is_llama(config: Any) -> bool:
+    """Whether `LlamaForward` computes what transformers' model of this configuration does."""
+    return config.model_type in FAMILY and config.hidden_act == "silu"
 
 
 class LlamaForward:
@@ -29,15 +36,19 @@ class LlamaForward:
 
     Args:
         model: a transformers model that `is_llama`; it is not needed afterwards.
+        smoothing: of each layer; with it the layers are computed in int8, the head never is.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, smoothing: Sequence[LayerSmoothing] | None = None) -> None:
         decoder = model.model
         # A copy: weights are views of one mapped file, and the last view keeps all of it mapped.
         self._embeddings = decoder.embed_tokens.weight.detach().clone()
         self._rotary = decoder.rotary_emb
         self._eps = float(model.config.rms_norm_eps)
-        self._layers = [_Layer(layer, self._eps) for layer in decoder.layers]
+        self._layers = [
+            _Layer(layer, self._eps, smoothing[index] if smoothing else None)
+            for index, layer in enumerate(decoder.layers)
+        ]
         self._head = linear(model.lm_head.weight.detach() * decoder.norm.weight.detach())
 
     def __call__(
@@ -48,7 +59,7 @@ class LlamaForward:
         angles = self._angles(hidden, positions)
         for index, layer in enumerate(self._layers):
             hidden = layer(index, hidden, angles, attention)
-        return self._head(_normalized(hidden[rows], self._eps))
+        return self._head(normalized(hidden[rows], self._eps))
 
     def _angles(self, hidden: Tensor, positions: Tensor) -> Tensor:
         """Each row's rotations `[T, 1, head_dim / 2]`, complex."""
@@ -58,24 +69,15 @@ class LlamaForward:
 
 
 class _Layer:
-    def __init__(self, layer: Any, eps: float) -> None:
-        attention, mlp = layer.self_attn, layer.mlp
-        dim = attention.head_dim
-        before = layer.input_layernorm.weight.detach()
-        between = layer.post_attention_layernorm.weight.detach()
-        self._eps, self._dim, self._scaling = eps, dim, attention.scaling
-        projections = [attention.q_proj, attention.k_proj, attention.v_proj]
-        self._heads = [projection.weight.shape[0] // dim for projection in projections]
-        parts = [
-            _paired(attention.q_proj, dim),
-            _paired(attention.k_proj, dim),
-            _parameters(attention.v_proj),
-        ]
-        self._qkv = linear(torch.cat([w for w, _ in parts]) * before, _joined(parts))
-        self._out = _linear(attention.o_proj)
-        self._gate = linear(_parameters(mlp.gate_proj)[0] * between, mlp.gate_proj.bias)
-        self._up = linear(_parameters(mlp.up_proj)[0] * between, mlp.up_proj.bias)
-        self._down = _linear(mlp.down_proj)
+    def __init__(self, layer: Any, eps: float, smoothing: LayerSmoothing | None) -> None:
+        weights, attention = layer_weights(layer), layer.self_attn
+        self._eps, self._dim, self._scaling = eps, weights.dim, attention.scaling
+        self._heads = list(weights.heads)
+        self._projections: Projections = (
+            FloatProjections(weights, eps)
+            if smoothing is None
+            else Int8Projections(smoothed(weights, smoothing), eps)
+        )
         self._query_norm = _head_norm(attention, "q_norm")
         self._key_norm = _head_norm(attention, "k_norm")
 
@@ -83,7 +85,7 @@ class _Layer:
         self, index: int, hidden: Tensor, angles: Tensor, attention: StepAttention
     ) -> Tensor:
         rows = hidden.shape[0]
-        qkv = self._qkv(_normalized(hidden, self._eps)).view(rows, -1, self._dim)
+        qkv = self._projections.qkv(hidden).view(rows, -1, self._dim)
         query, key, value = torch.split(qkv, self._heads, dim=1)
         if self._query_norm is not None:
             query = functional.rms_norm(query, (self._dim,), self._query_norm, self._eps)
@@ -93,13 +95,8 @@ class _Layer:
             rotated = _rotated(qkv[:, : self._heads[0] + self._heads[1]], angles)
         query, key = torch.split(rotated, self._heads[:2], dim=1)
         attended = attention.attend(index, query, key, value, self._scaling)
-        hidden = self._out.add(attended.reshape(rows, -1), hidden)
-        normalized = _normalized(hidden, self._eps)
-        return self._down.add(self._up.mul(normalized, self._gate.silu(normalized)), hidden)
-
-
-def _normalized(hidden: Tensor, eps: float) -> Tensor:
-    return functional.rms_norm(hidden, hidden.shape[-1:], eps=eps)
+        hidden = self._projections.out(attended.reshape(rows, -1), hidden)
+        return self._projections.mlp(hidden)
 
 
 def _rotated(heads: Tensor, angles: Tensor) -> Tensor:
@@ -108,31 +105,6 @@ def _rotated(heads: Tensor, angles: Tensor) -> Tensor:
     return torch.view_as_real(pairs * angles).flatten(-2).to(heads.dtype)
 
 
-def _parameters(module: Any) -> tuple[Tensor, Tensor | None]:
-    bias = module.bias
-    return module.weight.detach(), None if bias is None else bias.detach()
-
-
-def _linear(module: Any) -> Linear:
-    return linear(*_parameters(module))
-
-
-def _paired(module: Any, dim: int) -> tuple[Tensor, Tensor | None]:
-    """A projection to heads whose halves are to become pairs of neighbours."""
-    weight, bias = _parameters(module)
-    order = torch.arange(dim).view(2, -1).T.reshape(-1)
-    rows = torch.arange(weight.shape[0]).view(-1, dim)[:, order].reshape(-1)
-    return weight[rows], None if bias is None else bias[rows]
-
-
-def _joined(parts: list[tuple[Tensor, Tensor | None]]) -> Tensor | None:
-    biases = [bias for _, bias in parts if bias is not None]
-    return torch.cat(biases) if len(biases) == len(parts) else None
-
-
 def _head_norm(attention: Any, name: str) -> Tensor | None:
     norm = getattr(attention, name, None)
-    if norm is None:
-        return None
-    weight: Tensor = norm.weight.detach()
-    return weight.view(2, -1).T.reshape(-1)
+    return None if norm is None else paired(norm.weight.detach(), norm.weight.shape[0])

@@ -9,9 +9,17 @@ from typing import Any, TypeVar
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from parrot_backend.engines.gguf_store import converted, find_gguf
 from parrot_backend.engines.torch_engine.errors import ModelLoadError
 from parrot_backend.engines.torch_engine.kv_cache import LayerShape
 from parrot_backend.engines.torch_engine.probe import probe
+from parrot_backend.engines.torch_engine.quantization import (
+    Quantization,
+    check_int8,
+    int8_smoothing,
+)
+from parrot_backend.engines.torch_engine.smoothing import LayerSmoothing
+from parrot_backend.errors import ParrotError
 
 _T = TypeVar("_T")
 
@@ -21,6 +29,7 @@ class LoadedModel:
     """A model that our attention runs, and what belongs to it.
 
     `context_length` is in tokens; `end_tokens` end a generation; `shapes` are what its layers store.
+    `smoothing` is there where the model is to be computed in int8.
     """
 
     model: Any
@@ -28,6 +37,7 @@ class LoadedModel:
     context_length: int
     end_tokens: frozenset[int]
     shapes: list[LayerShape]
+    smoothing: list[LayerSmoothing] | None = None
 
     @property
     def vocabulary(self) -> int:
@@ -35,18 +45,23 @@ class LoadedModel:
         return int(self.model.get_input_embeddings().num_embeddings)
 
 
-def load_model(path: str, device: str | None = None) -> LoadedModel:
+def load_model(
+    path: str, device: str | None = None, quantization: Quantization | None = None
+) -> LoadedModel:
     """Load a model and its tokenizer.
 
     Args:
-        path: a Hugging Face folder, or the id of a model on the hub.
+        path: a Hugging Face folder, a GGUF file or a folder with one, or the id of a model on the
+            hub. A GGUF file is converted, once.
         device: where torch puts it; CUDA where there is one, else the CPU. On the CPU it computes in
             float32, elsewhere in the type that it is stored in.
+        quantization: "int8" computes in 8 bits, for Llama-like models on the CPU; the first time it
+            is calibrated, and how good it is goes to the log.
 
     Raises:
         ModelLoadError: it can't be loaded or isn't a model that this engine runs.
     """
-    _check_folder(path)
+    path = _folder(path)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     config = _attempt(
         f"no model at {path!r}, which must be a model's folder or its id on the hub",
@@ -54,13 +69,29 @@ def load_model(path: str, device: str | None = None) -> LoadedModel:
     )
     if config.is_encoder_decoder:
         raise ModelLoadError(f"{path!r} is an encoder-decoder model: choose a decoder-only one")
+    if quantization:
+        check_int8(config, place)
     tokenizer = _load_tokenizer(path)
     model = _load_weights(path, config, place)
     context_length = _context_length(path, config)
     shapes = _attempt(
         f"{path!r} does not run with this engine's attention", lambda: probe(model, context_length)
     )
-    return LoadedModel(model, tokenizer, context_length, _end_tokens(model, tokenizer), shapes)
+    smoothing = int8_smoothing(model, tokenizer) if quantization else None
+    end_tokens = _end_tokens(model, tokenizer)
+    return LoadedModel(model, tokenizer, context_length, end_tokens, shapes, smoothing)
+
+
+def _folder(path: str) -> str:
+    """A Hugging Face folder or a hub id."""
+    try:
+        gguf = find_gguf(path)
+        if gguf:
+            return str(converted(gguf))
+    except ParrotError as error:
+        raise ModelLoadError(error.message) from error
+    _check_folder(path)
+    return path
 
 
 def _check_folder(path: str) -> None:
@@ -71,7 +102,9 @@ def _check_folder(path: str) -> None:
                 f"{path!r} has no config.json: name the folder that holds the model's files"
             )
     elif folder.exists():
-        raise ModelLoadError(f"{path!r} is not a folder: name the folder that holds the model")
+        raise ModelLoadError(
+            f"{path!r} is neither a folder nor a .gguf file: name the folder that holds the model"
+        )
     elif folder.is_absolute() or path.startswith((".", "~")):
         raise ModelLoadError(f"there is no folder {path!r}: check the path")
 

@@ -127,11 +127,9 @@ def _check_logits(model: Any, shapes: list[LayerShape]) -> None:
     expected = torch.cat([_logits(model, "eager", part) for part in (first, second)])
     model.set_attn_implementation(IMPLEMENTATION)
     step_model = StepModel(TransformersForward(model), cache)
-    step_model.forward(
-        [Chunk(first[:4], 0, [Run(0, 4)], False), Chunk(second[:6], 0, [Run(5, 6)], False)]
-    )
+    step_model.forward([Chunk(first[:4], 0, [Run(0, 4)], 0), Chunk(second[:6], 0, [Run(5, 6)], 0)])
     got = step_model.forward(
-        [Chunk(first[4:], 4, [Run(0, 5)], True), Chunk(second[6:], 6, [Run(5, 9)], True)]
+        [Chunk(first[4:], 4, [Run(0, 5)], 1), Chunk(second[6:], 6, [Run(5, 9)], 1)]
     )
     tolerance = 1e-3 if model.dtype == torch.float32 else 0.05
     difference = (got - expected).abs().max()

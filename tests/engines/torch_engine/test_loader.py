@@ -52,8 +52,8 @@ def test_a_path_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_file(tmp_path: Path) -> None:
-    (tmp_path / "model.gguf").touch()
-    assert "is not a folder" in refusal(tmp_path / "model.gguf")
+    (tmp_path / "model.bin").touch()
+    assert "neither a folder nor a .gguf file" in refusal(tmp_path / "model.bin")
 
 
 def test_a_folder_that_holds_no_model(tmp_path: Path) -> None:
