@@ -7,11 +7,12 @@ together, and gives its log-sum-exp beside its output; by these the pieces of a 
 
     rows 0 1 2 3    [ shared by all                  ]      one product
     rows 0 1        [ shared by two ]                       one product
-    row  0, 1, ..   [ own ]                                 one each
+    row  0, 1, ..   [ own ]                                 together in one call
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 import torch
@@ -19,8 +20,14 @@ from torch import Tensor
 
 from parrot_backend.engines.torch_engine.kernels import attention_with_lse, merge
 from parrot_backend.engines.torch_engine.kv_cache import KVCache
+from parrot_backend.engines.torch_engine.row_attention import RowRuns
 from parrot_backend.engines.torch_engine.sharing import cut_shared
-from parrot_backend.engines.torch_engine.slots import Run, split_runs
+from parrot_backend.engines.torch_engine.slots import Run, count_slots, split_runs
+
+# A product costs about 100 us to start and to merge, a row about 0.1 us for each slot that it reads.
+_WORTH_A_PRODUCT = 1024
+# So few rows of one sequence, a draft or the rest of a prompt, see each other row by row.
+_FEW_ROWS = 16
 
 
 class StepAttention(Protocol):
@@ -57,9 +64,9 @@ class Span:
 
 
 class _Piece(NamedTuple):
-    """One run of slots, and the rows that see all of it."""
+    """Runs of slots, and the rows that see all of them."""
 
-    run: Run
+    runs: list[Run]
     rows: slice | Tensor
 
 
@@ -68,15 +75,12 @@ class TreeAttention:
 
     Args:
         cache: the keys and values of all slots.
-        spans: the step's rows, in order; those that begin the order and have one row each are the
-            decoding ones, whose own token is read from its slot like those before it.
+        spans: the step's rows, in order.
     """
 
     def __init__(self, cache: KVCache, spans: Sequence[Span]) -> None:
         self._cache = cache
-        self._singles = next((i for i, s in enumerate(spans) if s.count > 1), len(spans))
         self._chunks: list[slice] = []
-        self._first: list[Run] = []
         self._pieces: list[_Piece] = []
         self._lay_out(spans)
         new = [run for span in spans for run in split_runs(span.runs, span.start)[1]]
@@ -90,36 +94,37 @@ class TreeAttention:
         self._cache.write(layer, self._slots, key.transpose(0, 1), value.transpose(0, 1))
         rows, heads, _ = query.shape
         grouped = query.reshape(rows, key.shape[1], heads // key.shape[1], -1)
-        outputs = [self._attend_singles(layer, grouped, scaling)] if self._singles else []
-        outputs += [_attend_chunk(grouped[c], key[c], value[c], scaling) for c in self._chunks]
-        output, lse = (
-            outputs[0] if len(outputs) == 1 else map(torch.cat, zip(*outputs, strict=True))
-        )
-        for run, members in self._pieces:
-            keys, values = self._cache.read(layer, run)
-            merge(output, lse, members, *_attend_run(grouped[members], keys, values, scaling))
+        output = grouped.new_zeros(*grouped.shape[:3], value.shape[-1])
+        lse = grouped.new_full(grouped.shape[:3], -torch.inf, dtype=torch.float32)
+        for c in self._chunks:
+            output[c], lse[c] = _attend_chunk(grouped[c], key[c], value[c], scaling)
+        for runs, members in self._pieces:
+            for run in runs:
+                keys, values = self._cache.read(layer, run)
+                merge(output, lse, members, *_attend_run(grouped[members], keys, values, scaling))
+        keys, values = self._cache.keys[layer], self._cache.values[layer]
+        self._rows.attend(grouped, keys, values, scaling, output, lse)
         return output.reshape(rows, heads, -1)
 
     def _lay_out(self, spans: Sequence[Span]) -> None:
-        """Cut what each row sees into pieces; a decoding row's longest own run is its first."""
-        row, rows = 0, []
-        for span in spans:
-            rows.append(range(row, row + span.count))
-            row += span.count
-        singles = self._singles
-        self._chunks = [slice(r.start, r.stop) for r in rows[singles:]]
-        paths = [s.runs for s in spans[:singles]]
-        paths += [split_runs(s.runs, s.start)[0] for s in spans[singles:]]
-        shared, own = cut_shared(paths)
-        for runs, members in shared:
-            indices = [row for member in members for row in rows[member]]
-            self._pieces += [_Piece(run, self._select(indices)) for run in runs]
-        for member, runs in enumerate(own):
-            runs = sorted(runs, key=lambda run: run.length)
-            if member < singles:
-                self._first.append(runs.pop())
-            where = slice(rows[member].start, rows[member].stop)
-            self._pieces += [_Piece(run, where) for run in runs]
+        """Cut what each row sees into pieces, and leave to single rows what makes no good piece."""
+        bounds = [0, *accumulate(span.count for span in spans)]
+        alone: list[list[Run]] = [[] for _ in range(bounds[-1])]
+        for runs, members in cut_shared([split_runs(s.runs, s.start)[0] for s in spans]):
+            rows = [row for member in members for row in range(*bounds[member : member + 2])]
+            if _is_dense(len(rows), count_slots(runs)):
+                self._pieces.append(_Piece(runs, self._select(rows)))
+            else:
+                for row in rows:
+                    alone[row] += runs
+        for span, first, stop in zip(spans, bounds, bounds[1:], strict=False):
+            if span.count > _FEW_ROWS:
+                self._chunks.append(slice(first, stop))
+            else:
+                for row in range(first, stop):
+                    seen = split_runs(span.runs, span.start + row - first + 1)[0]
+                    alone[row] += split_runs(seen, span.start)[1]
+        self._rows = RowRuns(alone)
 
     def _select(self, indices: list[int]) -> slice | Tensor:
         """Rows that follow on one another as a slice, which is read and written without a copy."""
@@ -127,19 +132,10 @@ class TreeAttention:
             return slice(indices[0], indices[-1] + 1)
         return torch.tensor(indices, device=self._cache.device)
 
-    def _attend_singles(
-        self, layer: int, query: Tensor, scaling: float | None
-    ) -> tuple[Tensor, Tensor]:
-        pairs = [
-            attention_with_lse(query[row, None], *_batch(self._cache.read(layer, run)), scaling)
-            for row, run in enumerate(self._first)
-        ]
-        output, lse = map(torch.cat, zip(*pairs, strict=True))
-        return output, lse
 
-
-def _batch(tensors: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    return tensors[0][None], tensors[1][None]
+def _is_dense(rows: int, length: int) -> bool:
+    """Whether `rows` that see the same slots read them sooner as one product than one by one."""
+    return (rows - 1) * length >= _WORTH_A_PRODUCT
 
 
 def _attend_run(

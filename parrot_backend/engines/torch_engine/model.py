@@ -10,10 +10,10 @@ from torch import Tensor
 from parrot_backend.engines.torch_engine.attention import (
     Span,
     StepAttention,
-    TreeAttention,
 )
 from parrot_backend.engines.torch_engine.kv_cache import KVCache
 from parrot_backend.engines.torch_engine.slots import Run
+from parrot_backend.engines.torch_engine.step_attention import step_attention
 
 
 class ForwardPass(Protocol):
@@ -37,13 +37,13 @@ class ForwardPass(Protocol):
 class Chunk:
     """Tokens `start` and on of one sequence.
 
-    `runs` are the slots of tokens 0 up to the chunk's last. `wants_logits`: of its last token.
+    `runs` are the slots of tokens 0 up to the chunk's last. Logits are wanted of its last `choices`.
     """
 
     tokens: list[int]
     start: int
     runs: list[Run]
-    wants_logits: bool
+    choices: int
 
 
 class StepModel:
@@ -62,22 +62,22 @@ class StepModel:
         """Compute `chunks`, store their keys and values, and return the logits that are wanted.
 
         Returns:
-            `[rows, vocabulary]`, one row for each chunk that wants logits, in order.
+            `[rows, vocabulary]`, one row for each token whose logits are wanted, in order.
         """
         tokens = [token for chunk in chunks for token in chunk.tokens]
         positions = [chunk.start + i for chunk in chunks for i in range(len(chunk.tokens))]
-        rows, end = [], 0
+        rows: list[int] = []
+        end = 0
         for chunk in chunks:
             end += len(chunk.tokens)
-            if chunk.wants_logits:
-                rows.append(end - 1)
+            rows += range(end - chunk.choices, end)
         spans = [Span(chunk.start, len(chunk.tokens), chunk.runs) for chunk in chunks]
         with torch.inference_mode():
             return self._forward(
                 self._tensor(tokens),
                 self._tensor(positions),
                 self._tensor(rows),
-                TreeAttention(self._cache, spans),
+                step_attention(self._cache, spans),
             )
 
     def _tensor(self, numbers: list[int]) -> Tensor:

@@ -8,33 +8,33 @@ from parrot_backend.engines.torch_engine.slots import Run, split_runs
 
 
 class Shared(NamedTuple):
-    """Slots that lie on the way of all `members`."""
+    """Slots that lie on the way of all `members`, which is one where they are its own."""
 
     runs: list[Run]
     members: list[int]
 
 
-def cut_shared(paths: Sequence[list[Run]]) -> tuple[list[Shared], list[list[Run]]]:
-    """Cut from `paths` what at least two of them begin with, level by level.
+def cut_shared(paths: Sequence[list[Run]]) -> list[Shared]:
+    """Cut `paths` where they part, level by level.
 
         0  [instruction][document A][question 1]      ->  [instruction] of 0, 1, 2
         1  [instruction][document A][question 2]          [document A] of 0, 1
-        2  [instruction][document B]                      [question 1]  [question 2]  [document B]
+        2  [instruction][document B]                      [document B] of 2, [question 1] of 0, ..
 
     Returns:
-        The shared parts, upper levels first, and what is left of each path.
+        Each part once, the upper levels of a path before the lower ones.
     """
-    found: list[Shared] = []
+    parts: list[Shared] = []
     rest = [list(path) for path in paths]
     pending = [list(range(len(paths)))]
     while pending:
         for members in _starting_alike(pending.pop(), rest):
-            length = min(_common_slots(rest[members[0]], rest[other]) for other in members[1:])
-            found.append(Shared(split_runs(rest[members[0]], length)[0], members))
+            length = min(_common_slots(rest[members[0]], rest[other]) for other in members)
+            parts.append(Shared(split_runs(rest[members[0]], length)[0], members))
             for member in members:
                 rest[member] = split_runs(rest[member], length)[1]
             pending.append(members)
-    return found, rest
+    return parts
 
 
 def _starting_alike(members: list[int], rest: list[list[Run]]) -> list[list[int]]:
@@ -42,7 +42,7 @@ def _starting_alike(members: list[int], rest: list[list[Run]]) -> list[list[int]
     for member in members:
         if rest[member]:
             groups[rest[member][0].start].append(member)
-    return [group for group in groups.values() if len(group) > 1]
+    return list(groups.values())
 
 
 def _common_slots(left: list[Run], right: list[Run]) -> int:

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from parrot_backend.engines.torch_engine import attention
 from parrot_backend.engines.torch_engine.attention import Span, TreeAttention
 from parrot_backend.engines.torch_engine.kernels import (
     attention_with_lse,
@@ -48,20 +49,15 @@ def slots_of(runs: list[Run]) -> list[int]:
 
 
 @given(forests())
-def test_shared_parts_are_cut_once_and_nothing_is_lost(paths: list[list[Run]]) -> None:
-    shared, rest = cut_shared(paths)
+def test_each_part_is_cut_once_and_nothing_is_lost(paths: list[list[Run]]) -> None:
     seen: list[list[int]] = [[] for _ in paths]
-    for runs, members in shared:
-        assert len(members) > 1
+    parts = cut_shared(paths)
+    for runs, members in parts:
         for member in members:
             seen[member] += slots_of(runs)
-    assert [s + slots_of(r) for s, r in zip(seen, rest, strict=True)] == list(map(slots_of, paths))
-    cut = [slot for runs, _ in shared for slot in slots_of(runs)]
-    assert len(cut) == len(set(cut)), "a shared slot is read once"
-    left = [slot for runs in rest for slot in slots_of(runs)]
-    once = [paths[i] for i in range(len(paths)) if paths.count(paths[i]) == 1]
-    if len(once) == len(paths):
-        assert len(left) == len(set(left)), "what is left belongs to one path each"
+    assert seen == list(map(slots_of, paths))
+    cut = [slot for runs, _ in parts for slot in slots_of(runs)]
+    assert len(cut) == len(set(cut)), "a slot is read once, however many see it"
 
 
 def naive(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
@@ -71,21 +67,33 @@ def naive(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
     return torch.einsum("hl,hld->hd", weights, values).float()
 
 
-@settings(deadline=None)
+@pytest.mark.parametrize("worth_a_product", [0, 12, 10**9])
+@pytest.mark.parametrize("few_rows", [1, 4])
+@settings(
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(forests(), st.data(), st.sampled_from([(8, 8), (8, 4)]))
 def test_tree_attention_is_attention(
-    paths: list[list[Run]], data: st.DataObject, dims: tuple[int, int]
+    monkeypatch: pytest.MonkeyPatch,
+    worth_a_product: int,
+    few_rows: int,
+    paths: list[list[Run]],
+    data: st.DataObject,
+    dims: tuple[int, int],
 ) -> None:
     """Each leaf is a sequence; its last tokens, which only it has, are the step's rows."""
-    _, rest = cut_shared(paths)
-    own = [count_slots(runs) for runs in rest]
+    monkeypatch.setattr(attention, "_WORTH_A_PRODUCT", worth_a_product)
+    monkeypatch.setattr(attention, "_FEW_ROWS", few_rows)
+    own = [0] * len(paths)
+    for runs, members in cut_shared(paths):
+        if len(members) == 1:
+            own[members[0]] += count_slots(runs)
     counts = [data.draw(st.integers(1, n)) if n else 0 for n in own]
     spans = [
         Span(count_slots(path) - count, count, path)
         for path, count in zip(paths, counts, strict=True)
         if count
     ]
-    spans.sort(key=lambda span: span.count > 1)
     key_dim, value_dim = dims
     generator = torch.Generator().manual_seed(len(paths))
     slots = 1 + max(slot for path in paths for slot in slots_of(path))
