@@ -1,12 +1,21 @@
 """`Engine`: the one interface between serving and whatever runs the model."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from parrot_backend.protocol import ChatMessage
+from parrot_backend.messages import ChatMessage
+from parrot_backend.tools import Tool
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+# How JSON is written in answers, in llguidance's words: one space where people put one, and none
+# elsewhere, for a model can't go on with white space for ever.
+JSON_STYLE: Mapping[str, bool | str] = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,7 @@ class Sampling:
     With a `seed` the same prompt gives the same tokens, whatever else is in the batch. The presence
     and frequency penalties count what was generated, the repetition penalty the prompt as well.
     `logprobs` is the number of alternatives that each token's are told with; None tells none.
+    From where `no_stop_after` comes in the text, no `stop` string counts any more.
     """
 
     temperature: float = 1.0
@@ -52,19 +62,22 @@ class Sampling:
     seed: int | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    no_stop_after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One generation. Higher `priority` goes first, then who came first.
 
-    Prefixes are shared within a `tenant` and never between two.
+    Prefixes are shared within a `tenant` and never between two. `draft` is a hint: the tokens of a
+    text that the answer is likely to repeat, in whole or in part.
     """
 
     prompt: list[int]
     sampling: Sampling = field(default_factory=Sampling)
     priority: int = 0
     tenant: str = ""
+    draft: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +101,24 @@ class TokenLogprobs:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of call number `index` of an answer; the first has its `id` and `name`, and no other."""
+
+    index: int
+    arguments: str
+    id: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """What one step added. Only the last delta of a generation has a `finish_reason`.
 
     `cached_tokens` of the prompt came from the prefix tree; it is known from the first delta on.
     Text that may be the beginning of a stop string, or of an unfinished character, is held back, so
     `text` can be empty while `tokens` is not. `logprobs`, where asked for, are those of `tokens`
-    without the token that ends the generation, which is no part of its text.
+    without the token that ends the generation, which is no part of its text. `started` is when the
+    engine began with the prompt, in seconds since the epoch, where it knows.
     """
 
     text: str
@@ -102,12 +126,19 @@ class Delta:
     cached_tokens: int
     finish_reason: FinishReason | None = None
     logprobs: tuple[TokenLogprobs, ...] = ()
+    started: float | None = None
+    tool_calls: tuple[ToolCallDelta, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
     """Counts since start, and the load now. Tokens are counted once each.
 
+    Of `tokens_drafted`, which are guesses, `tokens_accepted` were right; each of these, and of the
+    `tokens_forced` that a grammar left no choice about, came without a step of its own.
+    `kv_shared_tokens`, of the used ones, are held by more than one sequence. `seconds_planning`,
+    `seconds_computing` (the forward pass, where it is waited for) and `seconds_choosing` (sampling and
+    text) are what the `steps` took.
     `kv_used_tokens` are held by running sequences, `kv_cached_tokens` only by the prefix tree;
     used + cached + free is the capacity.
     """
@@ -121,6 +152,15 @@ class EngineStats:
     tokens_shared: int = 0
     tokens_generated: int = 0
     tokens_evicted: int = 0
+    tokens_drafted: int = 0
+    tokens_accepted: int = 0
+    tokens_forced: int = 0
+    kv_shared_tokens: int = 0
+    prefix_tree_nodes: int = 0
+    steps: int = 0
+    seconds_planning: float = 0.0
+    seconds_computing: float = 0.0
+    seconds_choosing: float = 0.0
 
 
 class Engine(Protocol):
@@ -131,11 +171,19 @@ class Engine(Protocol):
         """The model that is loaded."""
         ...
 
-    def encode(self, messages: Sequence[ChatMessage]) -> list[int]:
+    def encode(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> list[int]:
         """Apply the chat template, generation prompt included. Callable from any thread.
 
         Raises:
             InvalidRequestError: the model's template refuses the messages.
+        """
+        ...
+
+    def tokenize(self, text: str) -> list[int]:
+        """Tokens of a raw text, without chat template. Callable from any thread.
+
+        Raises:
+            InvalidRequestError: it is not valid Unicode.
         """
         ...
 
@@ -148,6 +196,10 @@ class Engine(Protocol):
             OverloadedError: the waiting queue is full.
             EngineError: the model failed under the request.
         """
+        ...
+
+    def expect(self, prefix: Sequence[int], tenant: str = "") -> Callable[[], None]:
+        """Evict what is cached of `prefix` last, until the result is called: it will be needed."""
         ...
 
     def stats(self) -> EngineStats:

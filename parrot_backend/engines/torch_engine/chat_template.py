@@ -1,33 +1,110 @@
 """From chat messages to the prompt's tokens, through the model's own chat template."""
 
+import contextlib
+import functools
+import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from jinja2 import TemplateError
 
+from parrot_backend.engines.tool_format import OPENING, as_plain_chat, described
 from parrot_backend.errors import InvalidRequestError
-from parrot_backend.protocol import ChatMessage
+from parrot_backend.messages import ChatMessage
+from parrot_backend.tools import Function, FunctionCall, Tool, ToolCall
+
+_REFUSALS = (TemplateError, TypeError, ValueError, LookupError)
+
+# A chat with a call of `probe`, and one tool that it does not call.
+_PROBE_TOOL = Tool(type="function", function=Function(name="other", description="not called"))
+_PROBE = [
+    ChatMessage(role="user", content="go"),
+    ChatMessage(
+        role="assistant",
+        tool_calls=[ToolCall(id="call00000", function=FunctionCall(name="probe", arguments="{}"))],
+    ),
+    ChatMessage(role="tool", tool_call_id="call00000", content="done"),
+]
+_PROBE_CALL = re.compile(OPENING + r'\s*\{"name": "probe", "arguments": \{\}\}\s*</tool_call>')
 
 
-def encode_chat(tokenizer: Any, messages: Sequence[ChatMessage]) -> list[int]:
-    """Tokens of `messages` as the model expects them, generation prompt included.
+class ChatTemplate:
+    """The chat template of a model's tokenizer. Callable from any thread.
+
+    A template that writes tool calls as answers have them is given tools, calls and results as they
+    are. For any other, and where it refuses some of them, they are text.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def encode(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> list[int]:
+        """Tokens of `messages` as the model expects them, generation prompt included.
+
+        Raises:
+            InvalidRequestError: the template refuses the messages, or they can't be tokenized.
+        """
+        try:
+            text = self._render(messages, tools)
+        except _REFUSALS as error:
+            raise InvalidRequestError(
+                f"the model's chat template refuses the messages: {error}", param="messages"
+            ) from error
+        return _encode(self._tokenizer, text, param="messages", add_special_tokens=False)
+
+    def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> str:
+        if not tools and not any(m.role == "tool" or m.tool_calls for m in messages):
+            return self._apply(messages)
+        if self._knows_tools:
+            with contextlib.suppress(*_REFUSALS):
+                return self._apply(messages, tools)
+        with contextlib.suppress(*_REFUSALS):
+            return self._apply(as_plain_chat(messages, tools))
+        # There are templates without a system message.
+        return self._apply(as_plain_chat(messages, tools, carrier="user"))
+
+    def _apply(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> str:
+        text: str = self._tokenizer.apply_chat_template(
+            [_as_templates_take(message) for message in messages],
+            tools=[described(tool) for tool in tools] or None,
+            add_generation_prompt=True,
+            tokenize=False,
+        )
+        return text
+
+    @functools.cached_property
+    def _knows_tools(self) -> bool:
+        try:
+            text = self._apply(_PROBE, [_PROBE_TOOL])
+        except _REFUSALS:
+            return False
+        return _PROBE_TOOL.function.name in text and _PROBE_CALL.search(text) is not None
+
+
+def _as_templates_take(message: ChatMessage) -> dict[str, Any]:
+    """The message with the arguments of its calls as objects, where they are whole."""
+    plain = message.model_dump(exclude_none=True)
+    for call in plain.get("tool_calls", ()):
+        with contextlib.suppress(ValueError):
+            call["function"]["arguments"] = json.loads(call["function"]["arguments"] or "{}")
+    return plain
+
+
+def encode_text(tokenizer: Any, text: str) -> list[int]:
+    """Tokens of a raw text as the model expects its beginning: with the special tokens, if any.
 
     Raises:
-        InvalidRequestError: the template refuses the messages, or they can't be tokenized.
+        InvalidRequestError: it can't be tokenized.
     """
-    conversation = [message.model_dump(exclude_none=True) for message in messages]
+    return _encode(tokenizer, text, param="prompt", add_special_tokens=True)
+
+
+def _encode(tokenizer: Any, text: str, *, param: str, add_special_tokens: bool) -> list[int]:
     try:
-        text = tokenizer.apply_chat_template(
-            conversation, add_generation_prompt=True, tokenize=False
-        )
-    except (TemplateError, TypeError, ValueError, LookupError) as error:
-        raise InvalidRequestError(
-            f"the model's chat template refuses the messages: {error}", param="messages"
-        ) from error
-    try:
-        tokens: list[int] = tokenizer.encode(text, add_special_tokens=False)
+        tokens: list[int] = tokenizer.encode(text, add_special_tokens=add_special_tokens)
     except (TypeError, UnicodeError) as error:
         raise InvalidRequestError(
-            f"the messages are not valid Unicode text: {error}", param="messages"
+            f"'{param}' is not valid Unicode text: {error}", param=param
         ) from error
     return tokens

@@ -6,10 +6,11 @@ seconds to compile, in a thread that nobody else waits for, nor holds a step up 
 
 import asyncio
 import functools
+import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from llguidance import LLExecutor, LLMatcher, LLParserLimits
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask_par
 from torch import Tensor
 
-from parrot_backend.engines.base import Grammar
+from parrot_backend.engines.base import JSON_STYLE, Grammar
 from parrot_backend.engines.torch_engine.vocabulary import Vocabulary
 from parrot_backend.errors import InvalidRequestError, UnavailableError
 
@@ -32,24 +33,25 @@ _LIMITS = LLParserLimits(
     precompute_large_lexemes=False,
     verbose_errors=False,
 )
-_LONGEST_SOURCE = 2**16
-# llguidance recurses into rules: the longest source, one long chain of them, needs a tenth of this.
+_LONGEST_SOURCE = 2**17
+# llguidance recurses into rules: the longest source, one long chain of them, needs a fifth of this.
 _STACK_BYTES = 2**28
 _LONGEST_REASON = 400
-# One space where people put one, and none elsewhere: a model can't go on with white space for ever.
-_JSON_STYLE: "JsonCompileOptions" = {
-    "whitespace_flexible": False,
-    "item_separator": ", ",
-    "key_separator": ": ",
-}
+_LONGEST_LINE = 120
 
 
 class Constraint:
-    """Where one sequence is in its grammar."""
+    """Where one sequence is in its grammar.
+
+    `forced` are the next tokens, where it allows only one text: those that the tokenizer itself makes
+    of it. Other tokens make the same text; that it is always these makes an answer the same, whether
+    it is computed token by token or ahead.
+    """
 
     def __init__(self, matcher: LLMatcher, param: str) -> None:
         self.matcher = matcher
         self._param = param
+        self.forced = matcher.compute_ff_tokens()
 
     @property
     def satisfied(self) -> bool:
@@ -64,6 +66,7 @@ class Constraint:
         """
         self.matcher.consume_token(token)
         self.check()
+        self.forced = self.forced[1:] or self.matcher.compute_ff_tokens()
 
     def check(self) -> None:
         """Look whether the matcher is still in order.
@@ -135,7 +138,8 @@ def _roomy_thread() -> ThreadPoolExecutor:
 def _rules(grammar: Grammar) -> str:
     match grammar.kind:
         case "json_schema":
-            return LLMatcher.grammar_from_json_schema(grammar.source, defaults=_JSON_STYLE)
+            style = cast("JsonCompileOptions", JSON_STYLE)
+            return LLMatcher.grammar_from_json_schema(grammar.source, defaults=style)
         case "regex":
             return LLMatcher.grammar_from_regex(grammar.source)
         case "lark":
@@ -145,12 +149,19 @@ def _rules(grammar: Grammar) -> str:
 def _refusal(reason: str, param: str) -> InvalidRequestError:
     if reason.startswith("NoExtension"):
         reason = "there is no text that it allows"
-    reason = " ".join(reason.replace("<non-verbose/>", "").split())
+    reason = " ".join(_without_neighbours(reason).replace("<non-verbose/>", "").split())
     if len(reason) > _LONGEST_REASON:
         reason = f"{reason[: _LONGEST_REASON // 2]} ... {reason[-_LONGEST_REASON // 2 :]}"
     return InvalidRequestError(
         f"the grammar can't be used: {reason}", param=param, code="invalid_grammar"
     )
+
+
+def _without_neighbours(reason: str) -> str:
+    """Of the lines of a grammar that are shown around an error, only the one that is at fault."""
+    at = re.match(r"at (\d+)\(\d+\): (.*?)(?=\n +\d+ \| )", reason, re.DOTALL)
+    line = at and re.search(rf"^ +{at[1]} \| (.*)", reason, re.MULTILINE)
+    return f"{at[2]}, in: {line[1][:_LONGEST_LINE]}" if at and line else reason
 
 
 @functools.cache

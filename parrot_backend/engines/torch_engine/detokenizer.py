@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from parrot_backend.engines.held_text import possible_start
+
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -49,10 +51,14 @@ class Detokenizer:
 
 
 class StopStrings:
-    """Lets text through up to the first stop string, which is not part of it."""
+    """Lets text through up to the first stop string, which is not part of it.
 
-    def __init__(self, stop: Sequence[str]) -> None:
+    Behind `until`, where that comes first, everything is let through.
+    """
+
+    def __init__(self, stop: Sequence[str], until: str | None = None) -> None:
         self._stop = stop
+        self._until = until if stop else None
         self._held = ""
         self.hit = False
 
@@ -60,10 +66,14 @@ class StopStrings:
         """What is certain not to belong to a stop string."""
         held = self._held + text
         found = [at for at in (held.find(stop) for stop in self._stop) if at >= 0]
+        until = held.find(self._until) if self._until else -1
+        if 0 <= until <= min(found, default=until):
+            self._stop, self._until, found = (), None, []
         if found:
             self.hit, self._held = True, ""
             return held[: min(found)]
-        certain = len(held) - self._possible_start(held)
+        watched = [*self._stop, self._until] if self._until else self._stop
+        certain = len(held) - possible_start(held, watched)
         self._held = held[certain:]
         return held[:certain]
 
@@ -72,21 +82,13 @@ class StopStrings:
         held, self._held = self._held, ""
         return held
 
-    def _possible_start(self, text: str) -> int:
-        """Length of the longest end of `text` that a stop string begins with."""
-        longest = max((len(stop) - 1 for stop in self._stop), default=0)
-        for length in range(min(longest, len(text)), 0, -1):
-            if any(stop.startswith(text[-length:]) for stop in self._stop):
-                return length
-        return 0
-
 
 class TextStream:
     """Detokenizer and stop strings, one behind the other."""
 
-    def __init__(self, tokenizer: Decoder, stop: Sequence[str]) -> None:
+    def __init__(self, tokenizer: Decoder, stop: Sequence[str], until: str | None = None) -> None:
         self._detokenizer = Detokenizer(tokenizer)
-        self._stop = StopStrings(stop)
+        self._stop = StopStrings(stop, until)
 
     @property
     def stopped(self) -> bool:

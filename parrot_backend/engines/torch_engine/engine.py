@@ -1,6 +1,7 @@
 """`TorchEngine`: the `Engine` that asyncio sees of the thread that computes."""
 
 import asyncio
+import functools
 import itertools
 from collections import abc
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 
 from parrot_backend.engines.base import Delta, EngineStats, GenerationRequest, ModelCard
-from parrot_backend.engines.torch_engine.chat_template import encode_chat
+from parrot_backend.engines.torch_engine.chat_template import ChatTemplate, encode_text
 from parrot_backend.engines.torch_engine.constraints import Grammars
 from parrot_backend.engines.torch_engine.detokenizer import TextStream
 from parrot_backend.engines.torch_engine.errors import ModelLoadError
@@ -22,15 +23,18 @@ from parrot_backend.engines.torch_engine.model import (
     ForwardPass,
     StepModel,
 )
+from parrot_backend.engines.torch_engine.quantization import Quantization
 from parrot_backend.engines.torch_engine.request_checks import check_request
 from parrot_backend.engines.torch_engine.sampling import Sampler
 from parrot_backend.engines.torch_engine.sequence import Event, Sequence
+from parrot_backend.engines.torch_engine.smoothing import LayerSmoothing
 from parrot_backend.engines.torch_engine.stepper import Stepper
 from parrot_backend.engines.torch_engine.transformers_forward import TransformersForward
 from parrot_backend.engines.torch_engine.vocabulary import Vocabulary
 from parrot_backend.engines.torch_engine.worker import Worker
 from parrot_backend.errors import ParrotError
-from parrot_backend.protocol import ChatMessage
+from parrot_backend.messages import ChatMessage
+from parrot_backend.tools import Tool
 
 
 class TorchEngine:
@@ -39,9 +43,18 @@ class TorchEngine:
     Make one with `load`. It has a thread of its own until `aclose`.
     """
 
-    def __init__(self, loaded: LoadedModel, card: ModelCard, worker: Worker, capacity: int) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        card: ModelCard,
+        worker: Worker,
+        *,
+        capacity: int,
+        drafting: bool,
+    ) -> None:
         # Not the model itself: the forward pass may have weights of its own, and they count once.
         self._tokenizer = loaded.tokenizer
+        self._template = ChatTemplate(loaded.tokenizer)
         self._end_tokens = loaded.end_tokens
         self._vocabulary = Vocabulary(loaded.tokenizer, loaded.vocabulary, loaded.end_tokens)
         self._grammars = Grammars(self._vocabulary)
@@ -49,6 +62,7 @@ class TorchEngine:
         self._card = card
         self._worker = worker
         self._capacity = capacity
+        self._drafting = drafting
         self._arrivals = itertools.count()
 
     @classmethod
@@ -61,12 +75,15 @@ class TorchEngine:
         max_batch: int = 32,
         max_waiting: int = 1024,
         prefill_budget: int = 512,
+        drafting: bool = True,
         device: str | None = None,
+        quantization: Quantization | None = None,
     ) -> "TorchEngine":
         """Load a model and start its engine; takes seconds, and blocks meanwhile.
 
         Args:
-            path: a Hugging Face folder, or the id of a model on the hub.
+            path: a Hugging Face folder, a GGUF file or a folder with one, or the id of a model on
+                the hub.
             name: what clients call the model.
             kv_memory: bytes for keys and values; by default a quarter of the memory that is free, at
                 most 4 GiB of main memory.
@@ -74,7 +91,11 @@ class TorchEngine:
             max_waiting: generations that may wait; more are refused.
             prefill_budget: prompt tokens computed per step. More is faster for prompts and makes
                 running generations wait longer for their next token.
+            drafting: compute several tokens of an answer in one step where it repeats a text. The
+                answers are the same without.
             device: torch's name for it; CUDA where there is one, else the CPU.
+            quantization: "int8" computes a Llama-like model in 8 bits on the CPU, in half of the
+                time; the first start with it calibrates, and the log says what it costs in quality.
 
         Raises:
             ModelLoadError: the model can't be loaded, or `kv_memory` is too small for one token.
@@ -84,12 +105,13 @@ class TorchEngine:
         with ThreadPoolExecutor(1) as loading:
             return loading.submit(
                 lambda: cls.start(
-                    load_model(path, device),
+                    load_model(path, device, quantization),
                     name,
                     kv_memory=kv_memory,
                     max_batch=max_batch,
                     max_waiting=max_waiting,
                     prefill_budget=prefill_budget,
+                    drafting=drafting,
                 )
             ).result()
 
@@ -103,6 +125,7 @@ class TorchEngine:
         max_batch: int = 32,
         max_waiting: int = 1024,
         prefill_budget: int = 512,
+        drafting: bool = True,
     ) -> "TorchEngine":
         """Start the engine of a model that is loaded already; the arguments are those of `load`.
 
@@ -118,26 +141,37 @@ class TorchEngine:
             )
         cache = KVCache(loaded.shapes, kv_memory // per_token, model.dtype, model.device)
         stepper = Stepper(
-            StepModel(forward_pass(model), cache),
+            StepModel(forward_pass(model, loaded.smoothing), cache),
             KVMemory(cache.slots),
             max_batch=max_batch,
             prefill_budget=prefill_budget,
         )
         card = ModelCard(name, loaded.context_length)
-        return cls(loaded, card, Worker(stepper, max_waiting), cache.slots)
+        worker = Worker(stepper, max_waiting)
+        return cls(loaded, card, worker, capacity=cache.slots, drafting=drafting)
 
     @property
     def model(self) -> ModelCard:
         """The model that is loaded."""
         return self._card
 
-    def encode(self, messages: abc.Sequence[ChatMessage]) -> list[int]:
+    def encode(
+        self, messages: abc.Sequence[ChatMessage], tools: abc.Sequence[Tool] = ()
+    ) -> list[int]:
         """Apply the chat template, generation prompt included. Callable from any thread.
 
         Raises:
             InvalidRequestError: the model's template refuses the messages.
         """
-        return encode_chat(self._tokenizer, messages)
+        return self._template.encode(messages, tools)
+
+    def tokenize(self, text: str) -> list[int]:
+        """Tokens of a raw text, without chat template. Callable from any thread.
+
+        Raises:
+            InvalidRequestError: it is not valid Unicode.
+        """
+        return encode_text(self._tokenizer, text)
 
     async def generate(self, request: GenerationRequest) -> abc.AsyncGenerator[Delta, None]:
         """Queue a generation and yield what it produces; closing the iterator frees its memory.
@@ -170,6 +204,12 @@ class TorchEngine:
         finally:
             self._worker.cancel(sequence)
 
+    def expect(self, prefix: abc.Sequence[int], tenant: str = "") -> abc.Callable[[], None]:
+        """Evict what is cached of `prefix` last, until the result is called: it will be needed."""
+        who = object()
+        self._worker.expect(who, tenant, prefix)
+        return functools.partial(self._worker.unexpect, who)
+
     def stats(self) -> EngineStats:
         """The load and the counts, at this moment."""
         return self._worker.stats
@@ -195,9 +235,10 @@ class TorchEngine:
             limit=min(room, asked),
             end_tokens=self._end_tokens,
             sampler=Sampler(sampling, self._device, prompt=request.prompt, constraint=constraint),
-            text=TextStream(self._tokenizer, sampling.stop),
+            text=TextStream(self._tokenizer, sampling.stop, sampling.no_stop_after),
             deliver=lambda event: _hand_over(loop, events, event),
             logprobs=logprobs,
+            drafts=self._drafting,
         )
 
 
@@ -205,6 +246,8 @@ def _hand_over(loop: asyncio.AbstractEventLoop, events: asyncio.Queue[Event], ev
     loop.call_soon_threadsafe(events.put_nowait, event)
 
 
-def forward_pass(model: Any) -> ForwardPass:
-    """The fastest forward pass that there is for a transformers model."""
-    return LlamaForward(model) if is_llama(model) else TransformersForward(model)
+def forward_pass(model: Any, smoothing: list[LayerSmoothing] | None = None) -> ForwardPass:
+    """The fastest forward pass that there is for a transformers model; in int8 with `smoothing`."""
+    if is_llama(model.config):
+        return LlamaForward(model, smoothing)
+    return TransformersForward(model)

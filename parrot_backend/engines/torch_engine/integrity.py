@@ -31,7 +31,7 @@ def check_memory(memory: KVMemory, holdings: Iterable[Holding]) -> None:
         runs += node.runs
     _check_partition(runs, memory.capacity)
     _check_holders(memory.tree, holdings)
-    _check_cached(memory.tree)
+    _check_counts(memory.tree)
 
 
 def _require(condition: bool, message: str) -> None:
@@ -73,10 +73,14 @@ def _check_holders(tree: PrefixTree, holdings: list[Holding]) -> None:
     _require(not users, "a holding ends in a node that left the tree")
 
 
-def _check_cached(tree: PrefixTree) -> None:
-    cached = sum(len(node.tokens) for node in tree.nodes() if not node.users)
+def _check_counts(tree: PrefixTree) -> None:
+    nodes = [node for node in tree.nodes() if node.parent is not None]
+    cached = sum(len(node.tokens) for node in nodes if not node.users)
     _require(cached == tree.cached, f"{cached} tokens are cached, {tree.cached} are counted")
-    leaves = {node for node in tree.nodes() if node.parent is not None and not node.children}
+    shared = sum(len(node.tokens) for node in nodes if node.users > 1)
+    _require(shared == tree.shared, f"{shared} tokens are shared, {tree.shared} are counted")
+    _require(len(nodes) == tree.size, f"{len(nodes)} nodes, {tree.size} are counted")
+    leaves = {node for node in nodes if not node.children}
     _require(leaves == tree.leaves, "the set of leaves is wrong")
 
 

@@ -1,6 +1,6 @@
 """KV memory: what sequences hold and what the prefix tree caches, over one set of slots."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from parrot_backend.engines.torch_engine.prefix_tree import Node, PrefixTree
 from parrot_backend.engines.torch_engine.slots import (
@@ -65,6 +65,7 @@ class KVMemory:
         self.slots = SlotAllocator(capacity)
         self.tree = PrefixTree()
         self.evicted = 0
+        self.expected: dict[Hashable, tuple[str, Sequence[int]]] = {}
 
     @property
     def cached(self) -> int:
@@ -85,6 +86,14 @@ class KVMemory:
         """Length of the longest prefix of `tokens` that `acquire` would find."""
         return self.tree.match(tenant, tokens)
 
+    def expect(self, who: Hashable, tenant: str, tokens: Sequence[int]) -> None:
+        """Evict what is cached of `tokens` last, until `who` is forgotten."""
+        self.expected[who] = tenant, tokens
+
+    def unexpect(self, who: Hashable) -> None:
+        """Forget that `who` is to come, if it was expected."""
+        self.expected.pop(who, None)
+
     def acquire(self, tenant: str, tokens: Sequence[int]) -> Holding:
         """Hold the longest prefix of `tokens` that the tenant has computed."""
         return Holding(self.tree.acquire(tenant, tokens))
@@ -94,11 +103,20 @@ class KVMemory:
         if count > self.available:
             return False
         if (missing := count - self.slots.free) > 0:
-            evicted = self.tree.evict(missing)
+            evicted = self.tree.evict(missing, self.expected.values())
             self.evicted += count_slots(evicted)
             self.slots.release(evicted)
         append_runs(holding.own, self.slots.allocate(count, holding.last_slot))
         return True
+
+    def shorten(self, holding: Holding, length: int) -> None:
+        """Give back the slots behind the first `length` tokens, which are not in the tree."""
+        holding.own, surplus = split_runs(holding.own, length - holding.node.end)
+        self.slots.release(surplus)
+
+    def following(self, holding: Holding, tokens: Sequence[int], most: int) -> list[int]:
+        """At most `most` tokens that were computed before after the shared part and `tokens`."""
+        return self.tree.following(holding.node, tokens, most)
 
     def commit(self, holding: Holding, tokens: list[int]) -> None:
         """Share the first of the own slots, in which `tokens` are computed, through the tree."""

@@ -2,14 +2,14 @@
 
 Every tenant has a tree of its own, so nothing is ever shared between tenants. A node is *held* while
 a sequence's path goes through it; what is not held is *cached*: it can be matched, and it is evicted,
-the least recently used leaf first, when slots are needed. The idea is SGLang's RadixAttention
-(arXiv 2312.07104, section 3), here with a granularity of one token.
+the least recently used leaf first, when slots are needed; what is known to be needed again goes last.
+The idea is SGLang's RadixAttention (arXiv 2312.07104, section 3), here with a granularity of one token.
 """
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from parrot_backend.engines.torch_engine.slots import Run, append_runs, split_runs
+from parrot_backend.engines.torch_engine.slots import Run, append_runs, count_slots, split_runs
 
 _FIRST_COMPARISON = 32
 
@@ -57,24 +57,48 @@ class Node:
 
 
 class PrefixTree:
-    """All tenants' trees. `cached` counts the tokens that no sequence holds."""
+    """All tenants' trees, of `size` nodes without their roots.
+
+    `cached` counts the tokens that no sequence holds, `shared` those that several do.
+    """
 
     def __init__(self) -> None:
         self.cached = 0
+        self.shared = 0
+        self.size = 0
         self.roots: dict[str, Node] = {}
         self.leaves: set[Node] = set()
         self._clock = 0
 
     def match(self, tenant: str, tokens: Sequence[int]) -> int:
         """Length of the longest prefix of `tokens` that is in the tenant's tree."""
+        return sum(shared for _, shared in self._matching(tenant, tokens))
+
+    def _matching(self, tenant: str, tokens: Sequence[int]) -> Iterator[tuple[Node, int]]:
+        """The nodes that `tokens` go through, and how many tokens of each they share."""
         node, matched = self.roots.get(tenant), 0
         while node is not None and matched < len(tokens):
             node = node.children.get(tokens[matched])
             if node is not None:
                 shared = common_length(node.tokens, tokens, matched)
+                yield node, shared
                 matched += shared
                 node = node if shared == len(node.tokens) else None
-        return matched
+
+    def following(self, node: Node, tokens: Sequence[int], most: int) -> list[int]:
+        """At most `most` tokens that came after `tokens` below `node` before; none if nothing did."""
+        position = 0
+        while position < len(tokens):
+            if (child := node.children.get(tokens[position])) is None:
+                return []
+            shared = common_length(child.tokens, tokens, position)
+            position += shared
+            if shared < len(child.tokens):
+                rest = child.tokens[shared : shared + most]
+                return rest if position == len(tokens) else []
+            node = child
+        latest = max(node.children.values(), key=lambda child: child.last_used, default=None)
+        return latest.tokens[:most] if latest else []
 
     def acquire(self, tenant: str, tokens: Sequence[int]) -> Node:
         """Hold the longest prefix of `tokens` that is there; the node returned ends where it ends."""
@@ -109,6 +133,8 @@ class PrefixTree:
             step.last_used = self._clock
             if not step.users:
                 self.cached += len(step.tokens)
+            elif step.users == 1:
+                self.shared -= len(step.tokens)
         self._drop_empty_root(node)
 
     def forget(self, node: Node) -> list[Run]:
@@ -120,16 +146,30 @@ class PrefixTree:
             node = node.parent
         return dropped
 
-    def evict(self, count: int) -> list[Run]:
-        """Drop at least `count` cached tokens, or all, the least recently used first; their slots."""
+    def evict(self, count: int, needed: Iterable[tuple[str, Sequence[int]]] = ()) -> list[Run]:
+        """Drop `count` cached tokens, or all, and return their slots.
+
+        The least recently used go first, and prefixes that are `needed`, each of a tenant, last.
+        """
+        keep: dict[Node, int] = {}
+        for tenant, tokens in needed:
+            for node, shared in self._matching(tenant, tokens):
+                keep[node] = max(shared, keep.get(node, 0))
+        evicted = self._evict(count, keep)
+        missing = count - count_slots(evicted)
+        return evicted + self._evict(missing, {}) if keep and missing > 0 else evicted
+
+    def _evict(self, count: int, keep: dict[Node, int]) -> list[Run]:
+        """Drop at most `count` cached tokens, without the first `keep` of a node."""
         heap = [(leaf.last_used, id(leaf), leaf) for leaf in self.leaves if not leaf.users]
         heapq.heapify(heap)
         evicted: list[Run] = []
         while count > 0 and heap:
             node = heapq.heappop(heap)[2]
             parent, size = node.parent, len(node.tokens)
-            evicted += self._cut(node, max(0, size - count))
-            count -= min(count, size)
+            rest = max(keep.get(node, 0), size - count)
+            evicted += self._cut(node, rest)
+            count -= size - rest
             if parent in self.leaves and not parent.users:
                 heapq.heappush(heap, (parent.last_used, id(parent), parent))
         return evicted
@@ -145,6 +185,8 @@ class PrefixTree:
     def _hold(self, node: Node) -> None:
         if not node.users:
             self.cached -= len(node.tokens)
+        elif node.users == 1:
+            self.shared += len(node.tokens)
         node.users += 1
 
     def _grow(self, node: Node, tokens: list[int], runs: list[Run]) -> Node:
@@ -156,6 +198,7 @@ class PrefixTree:
             return node
         child = Node(node, tokens, runs)
         child.users = 1
+        self.size += 1
         node.children[tokens[0]] = child
         self.leaves.discard(node)
         self.leaves.add(child)
@@ -171,6 +214,7 @@ class PrefixTree:
         node.parent.children[upper.tokens[0]] = upper
         node.parent, node.tokens, node.runs = upper, node.tokens[at:], tail
         upper.children[node.tokens[0]] = node
+        self.size += 1
         return upper
 
     def _cut(self, node: Node, keep: int) -> list[Run]:
@@ -179,6 +223,7 @@ class PrefixTree:
         self.cached -= len(node.tokens) - keep
         if keep == 0 and node.parent is not None:
             del node.parent.children[node.tokens[0]]
+            self.size -= 1
             self.leaves.discard(node)
             if node.parent.parent is not None and not node.parent.children:
                 self.leaves.add(node.parent)

@@ -26,6 +26,8 @@ def check_request(
         raise InvalidRequestError("the prompt is empty", param="prompt")
     if min(prompt) < 0 or max(prompt) >= vocabulary:
         raise InvalidRequestError(f"token ids must be from 0 to {vocabulary - 1}", param="prompt")
+    if request.draft and not 0 <= min(request.draft) <= max(request.draft) < vocabulary:
+        raise InvalidRequestError(f"token ids must be from 0 to {vocabulary - 1}", param="draft")
     if len(prompt) >= card.context_length:
         raise ContextLengthError(
             f"the prompt has {len(prompt)} tokens; {card.name!r} has a context of "

@@ -56,6 +56,11 @@ class Sampler:
         """Whether nothing can follow what the constraint has seen."""
         return self.constraint is not None and self.constraint.satisfied
 
+    @property
+    def forced(self) -> list[int]:
+        """The next tokens, where the constraint leaves no choice: they are chosen unseen."""
+        return self.constraint.forced if self.constraint is not None else []
+
     def accept(self, token: int) -> None:
         """Note that `token` is the sequence's next one.
 
@@ -130,29 +135,37 @@ def _ranked(probabilities: Tensor, p: float) -> tuple[Tensor, Tensor]:
     return probabilities.sort(descending=True)
 
 
-def choose_tokens(logits: Tensor, samplers: Sequence[Sampler]) -> list[int | ParrotError]:
-    """The next token of each row of `logits` `[rows, vocabulary]`, or why there is none."""
-    best = logits.argmax(-1).tolist()
-    finite = logits.amax(-1).isfinite().tolist()
-    masks = _masks(logits, samplers)
-    chosen: list[int | ParrotError] = []
-    for row, sampler in enumerate(samplers):
-        if not finite[row]:
-            chosen.append(EngineError("the model computed logits that are not finite numbers"))
-        elif sampler.takes_best:
-            chosen.append(best[row])
-        else:
-            chosen.append(_draw(sampler, logits[row], masks.get(row)))
-    return chosen
+class Choices:
+    """What can be chosen from the logits of a step, `[rows, vocabulary]`."""
 
+    def __init__(self, logits: Tensor) -> None:
+        self._logits = logits
+        self._best: list[int] = logits.argmax(-1).tolist()
+        self._finite: list[bool] = logits.amax(-1).isfinite().tolist()
 
-def _masks(logits: Tensor, samplers: Sequence[Sampler]) -> dict[int, Tensor]:
-    """By row, what its constraint allows: `[vocabulary]`."""
-    constraints = {row: s.constraint for row, s in enumerate(samplers) if s.constraint is not None}
-    if not constraints:
-        return {}
-    allowed = allowed_tokens([*constraints.values()], logits.shape[-1]).to(logits.device)
-    return dict(zip(constraints, allowed, strict=True))
+    def choose(self, rows: Sequence[int], samplers: Sequence[Sampler]) -> list[int | ParrotError]:
+        """The next token of each sampler, which has one of `rows`, or why there is none."""
+        masks = self._masks(samplers)
+        return [
+            self._choose(row, sampler, masks.get(sampler))
+            for row, sampler in zip(rows, samplers, strict=True)
+        ]
+
+    def _choose(self, row: int, sampler: Sampler, allowed: Tensor | None) -> int | ParrotError:
+        if not self._finite[row]:
+            return EngineError("the model computed logits that are not finite numbers")
+        if sampler.takes_best:
+            return self._best[row]
+        return sampler.forced[0] if sampler.forced else _draw(sampler, self._logits[row], allowed)
+
+    def _masks(self, samplers: Sequence[Sampler]) -> dict[Sampler, Tensor]:
+        """What their constraints allow, `[vocabulary]` each, where that is more than one token."""
+        constraints = {s: s.constraint for s in samplers if s.constraint and not s.forced}
+        if not constraints:
+            return {}
+        vocabulary, device = self._logits.shape[-1], self._logits.device
+        allowed = allowed_tokens([*constraints.values()], vocabulary).to(device)
+        return dict(zip(constraints, allowed, strict=True))
 
 
 def _draw(sampler: Sampler, logits: Tensor, allowed: Tensor | None) -> int | ParrotError:

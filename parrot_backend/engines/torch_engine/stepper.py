@@ -1,6 +1,8 @@
 """The engine without its thread: plan, compute, choose, tell."""
 
 import logging
+from itertools import pairwise
+from time import perf_counter
 
 import torch
 from torch import Tensor
@@ -9,9 +11,10 @@ from parrot_backend.engines.base import EngineStats
 from parrot_backend.engines.torch_engine.errors import KVMemoryError
 from parrot_backend.engines.torch_engine.memory import KVMemory
 from parrot_backend.engines.torch_engine.model import Chunk, StepModel
-from parrot_backend.engines.torch_engine.sampling import choose_tokens
+from parrot_backend.engines.torch_engine.sampling import Choices
 from parrot_backend.engines.torch_engine.scheduler import Scheduler, Work
 from parrot_backend.engines.torch_engine.sequence import Event, Sequence
+from parrot_backend.engines.torch_engine.turns import Turn, turns_of
 from parrot_backend.errors import EngineError, ParrotError
 
 logger = logging.getLogger(__name__)
@@ -33,10 +36,15 @@ class Stepper:
         self, model: StepModel, memory: KVMemory, *, max_batch: int, prefill_budget: int
     ) -> None:
         self._model = model
-        self._memory = memory
+        self.memory = memory
         self._scheduler = Scheduler(memory, max_batch, prefill_budget)
         self._prefilled = 0
         self._generated = 0
+        self._drafted = 0
+        self._accepted = 0
+        self._forced = 0
+        self._steps = 0
+        self._seconds = [0.0, 0.0, 0.0]
 
     @property
     def busy(self) -> bool:
@@ -51,16 +59,26 @@ class Stepper:
     @property
     def stats(self) -> EngineStats:
         """The load and the counts now."""
+        planning, computing, choosing = self._seconds
         return EngineStats(
             running=len(self._scheduler.running),
             waiting=len(self._scheduler.waiting),
-            kv_capacity_tokens=self._memory.capacity,
-            kv_used_tokens=self._memory.used,
-            kv_cached_tokens=self._memory.cached,
+            kv_capacity_tokens=self.memory.capacity,
+            kv_used_tokens=self.memory.used,
+            kv_cached_tokens=self.memory.cached,
             tokens_prefilled=self._prefilled,
             tokens_shared=self._scheduler.shared,
             tokens_generated=self._generated,
-            tokens_evicted=self._memory.evicted,
+            tokens_evicted=self.memory.evicted,
+            tokens_drafted=self._drafted,
+            tokens_accepted=self._accepted,
+            tokens_forced=self._forced,
+            kv_shared_tokens=self.memory.tree.shared,
+            prefix_tree_nodes=self.memory.tree.size,
+            steps=self._steps,
+            seconds_planning=planning,
+            seconds_computing=computing,
+            seconds_choosing=choosing,
         )
 
     def add(self, sequence: Sequence) -> None:
@@ -85,16 +103,26 @@ class Stepper:
         Raises:
             RuntimeError: the stepper is not busy.
         """
+        times = [perf_counter()]
         works = self._scheduler.plan()
+        times.append(perf_counter())
         try:
             logits = self._model.forward([_chunk(work) for work in works])
         except Exception as error:
             logger.exception("the forward pass failed")
             failure = EngineError(f"the forward pass failed: {error}")
             return [self._fail(work.sequence, failure) for work in works]
+        times.append(perf_counter())
         for work in works:
             self._advance(work)
-        return self._choose([w.sequence for w in works if not w.sequence.remaining], logits)
+        told = self._choose([work for work in works if not work.sequence.remaining], logits)
+        self._count_step([*times, perf_counter()])
+        return told
+
+    def _count_step(self, times: list[float]) -> None:
+        self._steps += 1
+        spent = [stop - start for start, stop in pairwise(times)]
+        self._seconds = [sum(pair) for pair in zip(self._seconds, spent, strict=True)]
 
     def _advance(self, work: Work) -> None:
         """Count the work as done, and share what it computed of a prompt."""
@@ -103,7 +131,7 @@ class Stepper:
         sequence.computed += work.count
         self._count_prompt(sequence)
         if sequence.holding and not was_decoding:
-            self._memory.commit(sequence.holding, sequence.uncommitted)
+            self.memory.commit(sequence.holding, sequence.uncommitted)
 
     def _count_prompt(self, sequence: Sequence) -> None:
         """A prompt token is counted when it is first computed, not again after a preemption."""
@@ -111,33 +139,62 @@ class Stepper:
         self._prefilled += max(0, done - sequence.counted)
         sequence.counted = max(sequence.counted, done)
 
-    def _choose(self, sequences: list[Sequence], logits: Tensor) -> Told:
-        if not sequences:
-            return []
+    def _choose(self, works: list[Work], logits: Tensor) -> Told:
+        """One token for every work's sequence, and as many more as its draft foresaw."""
+        turns = turns_of(works)
         with torch.inference_mode():
-            tokens = choose_tokens(logits, [sequence.sampler for sequence in sequences])
-        chosen = zip(sequences, tokens, logits, strict=True)
-        return [self._accept(sequence, token, row) for sequence, token, row in chosen]
+            choices, going = Choices(logits), turns
+            while going:
+                samplers = [turn.work.sequence.sampler for turn in going]
+                tokens = choices.choose([turn.row for turn in going], samplers)
+                pairs = zip(going, tokens, strict=True)
+                going = [turn for turn, token in pairs if self._accept(turn, token, logits)]
+        return [self._conclude(turn) for turn in turns]
 
-    def _accept(
-        self, sequence: Sequence, token: int | ParrotError, logits: Tensor
-    ) -> tuple[Sequence, Event]:
+    def _accept(self, turn: Turn, token: int | ParrotError, logits: Tensor) -> bool:
+        """Whether the turn's draft foresaw `token`, so that the next can be chosen too."""
+        sequence = turn.work.sequence
         if isinstance(token, ParrotError):
             sequence.finished = True
             self._scheduler.discard(sequence)
-            return sequence, token
+            turn.error = token
+            return False
         try:
-            delta = sequence.accept(token, logits)
+            sequence.accept(token, logits[turn.row])
         except ParrotError as error:
-            return self._fail(sequence, error)
+            turn.error = error
         except Exception as error:
-            return self._fail(sequence, EngineError(f"detokenization failed: {error}"))
+            turn.error = EngineError(f"detokenization failed: {error}")
+        if turn.error is not None:
+            self._fail(sequence, turn.error)
+            return False
         self._generated += 1
+        foreseen = token == turn.next_drafted
+        turn.foreseen += foreseen
+        sequence.computed += foreseen
+        return foreseen and not sequence.finished
+
+    def _conclude(self, turn: Turn) -> tuple[Sequence, Event]:
+        sequence = turn.work.sequence
+        self._count_draft(turn)
+        if turn.error is not None:
+            return sequence, turn.error
         if sequence.finished:
             self._scheduler.remove(sequence)
-        elif len(sequence.tokens) > self._memory.capacity:
-            return self._fail(sequence, too_long_for(self._memory.capacity, len(sequence.tokens)))
-        return sequence, delta
+        elif len(sequence.tokens) > self.memory.capacity:
+            return self._fail(sequence, too_long_for(self.memory.capacity, len(sequence.tokens)))
+        elif sequence.holding:
+            self.memory.shorten(sequence.holding, sequence.computed)
+        return sequence, sequence.tell()
+
+    def _count_draft(self, turn: Turn) -> None:
+        drafted, sequence = len(turn.work.draft), turn.work.sequence
+        if turn.work.forced:
+            self._forced += turn.foreseen
+        elif drafted and sequence.drafter is not None:
+            self._drafted += drafted
+            self._accepted += turn.foreseen
+            sequence.drafter.learn(drafted, turn.foreseen)
 
     def _fail(self, sequence: Sequence, error: ParrotError) -> tuple[Sequence, Event]:
         sequence.finished = True
@@ -156,5 +213,6 @@ def too_long_for(capacity: int, tokens: int) -> KVMemoryError:
 def _chunk(work: Work) -> Chunk:
     sequence = work.sequence
     start, stop = sequence.computed, sequence.computed + work.count
+    tokens = sequence.tokens[start:stop] + work.draft
     runs = sequence.holding.runs if sequence.holding else []
-    return Chunk(sequence.tokens[start:stop], start, runs, stop == len(sequence.tokens))
+    return Chunk(tokens, start, runs, work.choices if stop == len(sequence.tokens) else 0)

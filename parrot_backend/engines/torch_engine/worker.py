@@ -3,7 +3,10 @@
 import atexit
 import logging
 import threading
+from collections import abc
+from collections.abc import Callable, Hashable
 from dataclasses import replace
+from functools import partial
 
 from parrot_backend.engines.base import EngineStats
 from parrot_backend.engines.torch_engine.sequence import Sequence
@@ -25,8 +28,8 @@ class Worker:
         self._stepper = stepper
         self._max_waiting = max_waiting
         self._stats = stepper.stats
-        self._arrived: list[Sequence] = []
-        self._cancelled: list[Sequence] = []
+        self._arrived = 0
+        self._orders: list[Callable[[], None]] = []
         self._closing = False
         self._woken = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="parrot-engine", daemon=True)
@@ -48,20 +51,26 @@ class Worker:
                 raise OverloadedError(
                     f"{self._max_waiting} generations are waiting already: try again later"
                 )
-            self._arrived.append(sequence)
-            self._woken.notify()
+            self._arrived += 1
+            self._order(partial(self._stepper.add, sequence))
 
     def cancel(self, sequence: Sequence) -> None:
         """End a sequence before the next step; what has ended already is left alone."""
-        with self._woken:
-            self._cancelled.append(sequence)
-            self._woken.notify()
+        self._order(partial(self._stepper.cancel, sequence))
+
+    def expect(self, who: Hashable, tenant: str, tokens: abc.Sequence[int]) -> None:
+        """Evict what is cached of `tokens` last, until `who` is forgotten."""
+        self._order(partial(self._stepper.memory.expect, who, tenant, tokens))
+
+    def unexpect(self, who: Hashable) -> None:
+        """Forget that `who` is to come."""
+        self._order(partial(self._stepper.memory.unexpect, who))
 
     @property
     def stats(self) -> EngineStats:
         """The load and the counts after the last step; what came since waits."""
         with self._woken:
-            return replace(self._stats, waiting=self._stats.waiting + len(self._arrived))
+            return replace(self._stats, waiting=self._stats.waiting + self._arrived)
 
     def close(self) -> None:
         """End everything with `UnavailableError`, and wait for the thread to be gone."""
@@ -70,6 +79,12 @@ class Worker:
             self._woken.notify()
         self._thread.join()
         atexit.unregister(self.close)
+
+    def _order(self, order: Callable[[], None]) -> None:
+        """Have something done in the thread, before its next step."""
+        with self._woken:
+            self._orders.append(order)
+            self._woken.notify()
 
     def _run(self) -> None:
         while self._receive():
@@ -81,14 +96,10 @@ class Worker:
     def _receive(self) -> bool:
         """Take in what came, waiting for it where nothing runs; False when it is time to end."""
         with self._woken:
-            self._woken.wait_for(
-                lambda: self._arrived or self._cancelled or self._closing or self._stepper.busy
-            )
-            for sequence in self._arrived:
-                self._stepper.add(sequence)
-            for sequence in self._cancelled:
-                self._stepper.cancel(sequence)
-            self._arrived, self._cancelled = [], []
+            self._woken.wait_for(lambda: self._orders or self._closing or self._stepper.busy)
+            for order in self._orders:
+                order()
+            self._orders, self._arrived = [], 0
             self._stats = self._stepper.stats
             return not self._closing
 

@@ -1,5 +1,6 @@
 """Tiny random models with a byte-level tokenizer, and a stepper that checks its memory."""
 
+from collections import abc
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +12,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from parrot_backend.engines.base import Delta, GenerationRequest, Sampling
+from parrot_backend.engines.torch_engine.constraints import Constraint
 from parrot_backend.engines.torch_engine.detokenizer import TextStream
 from parrot_backend.engines.torch_engine.engine import forward_pass
 from parrot_backend.engines.torch_engine.integrity import check_memory
 from parrot_backend.engines.torch_engine.kv_cache import KVCache
 from parrot_backend.engines.torch_engine.loader import LoadedModel, load_model
+from parrot_backend.engines.torch_engine.logprobs import LogprobsTeller
 from parrot_backend.engines.torch_engine.memory import KVMemory
 from parrot_backend.engines.torch_engine.model import StepModel
 from parrot_backend.engines.torch_engine.sampling import Sampler
@@ -25,6 +28,7 @@ from parrot_backend.engines.torch_engine.stepper import Stepper
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% if message.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}"
+    "{% if message.name %}{{ raise_exception('no names here') }}{% endif %}"
     "<{{ message.role }}>{{ message.content }}</{{ message.role }}>"
     "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
 )
@@ -128,6 +132,37 @@ class Reference:
         print(f"token {same}: {got[same]} for {expected[same]}, top-2 margin {first - second:.2e}")
         assert first - second < 1e-3, (prompt, got, expected)
 
+    def check_forced(self, answers: abc.Sequence[tuple[list[int], list[int]]]) -> int:
+        """Each prompt's answer is what generate gives, or parts from it where two tokens are tied.
+
+        One forward pass over several texts shows for each token of an answer whether it is the best
+        one after the prompt and the answer so far, and so, by induction, what generate gives. This
+        goes on behind a tie, where a comparison with generate has to end.
+
+        Returns:
+            The number of ties; each is printed.
+        """
+        texts = sorted(answers, key=lambda text: len(text[0]) + len(text[1]))
+        return sum(self._ties(texts[start : start + 8]) for start in range(0, len(texts), 8))
+
+    def _ties(self, texts: abc.Sequence[tuple[list[int], list[int]]]) -> int:
+        longest = max(len(prompt) + len(answer) for prompt, answer in texts)
+        # What stands behind a text changes nothing in it: attention is causal.
+        ids = torch.tensor([(p + a + [0] * longest)[:longest] for p, a in texts])
+        rows = [i for i, (_, answer) in enumerate(texts) for _ in answer]
+        places = [len(prompt) - 1 + i for prompt, answer in texts for i in range(len(answer))]
+        with torch.inference_mode():
+            logits = self.model.lm_head(self.model.model(ids).last_hidden_state[rows, places])
+        chosen = torch.tensor([token for _, answer in texts for token in answer])
+        best, order = logits.topk(2)
+        different = (order[:, 0] != chosen).nonzero().flatten().tolist()
+        for at in different:
+            margin = float(best[at, 0] - best[at, 1])
+            print(f"{chosen[at]} for {order[at, 0]}, top-2 margin {margin:.2e}")
+            assert chosen[at] == order[at, 1], texts[rows[at]]
+            assert margin < 1e-3, texts[rows[at]]
+        return len(different)
+
 
 @pytest.fixture(scope="session")
 def make_reference() -> Callable[[str], Reference]:
@@ -169,9 +204,10 @@ class CheckedStepper:
         self.cache = KVCache(loaded.shapes, slots, model.dtype, model.device)
         self.memory = KVMemory(slots)
         options = {"max_batch": 32, "prefill_budget": 512} | options
-        self.step_model = StepModel(forward_pass(model), self.cache)
+        self.step_model = StepModel(forward_pass(model, loaded.smoothing), self.cache)
         self.stepper = Stepper(self.step_model, self.memory, **options)
         self.preemptions = 0
+        self.steps = 0
         self._arrivals = 0
 
     def add(
@@ -180,9 +216,13 @@ class CheckedStepper:
         sampling: Sampling | None = None,
         priority: int = 0,
         tenant: str = "",
+        *,
+        draft: abc.Sequence[int] = (),
+        drafts: bool = True,
+        constraint: Constraint | None = None,
     ) -> Client:
         sampling = sampling or Sampling(temperature=0, max_tokens=12)
-        request = GenerationRequest(list(prompt), sampling, priority, tenant)
+        request = GenerationRequest(list(prompt), sampling, priority, tenant, draft)
         room = self.loaded.context_length
         asked = room if sampling.max_tokens is None else len(request.prompt) + sampling.max_tokens
         events: list[Event] = []
@@ -191,18 +231,28 @@ class CheckedStepper:
             arrival=self._arrivals,
             limit=min(room, asked),
             end_tokens=self.loaded.end_tokens,
-            sampler=Sampler(sampling, torch.device("cpu"), prompt=request.prompt),
+            sampler=Sampler(
+                sampling, torch.device("cpu"), prompt=request.prompt, constraint=constraint
+            ),
             text=TextStream(self.loaded.tokenizer, sampling.stop),
             deliver=events.append,
+            logprobs=self._logprobs(sampling),
+            drafts=drafts,
         )
         self._arrivals += 1
         self.stepper.add(sequence)
         return Client(sequence, request.prompt, events)
 
+    def _logprobs(self, sampling: Sampling) -> LogprobsTeller | None:
+        if sampling.logprobs is None:
+            return None
+        return LogprobsTeller(sampling.logprobs, lambda token: b"%d " % token)
+
     def step(self) -> None:
         running = {s for s in self.stepper.sequences if s.holding}
         for sequence, event in self.stepper.step():
             sequence.deliver(event)
+        self.steps += 1
         self.preemptions += sum(not s.holding and not s.finished for s in running)
         self.check()
 

@@ -84,11 +84,13 @@ async def test_a_batch_of_answers_each_follows_its_own_grammar(
     assert (await beside)[0] == decode([t for tokens in alone for t in tokens])
 
 
-async def test_the_end_comes_with_the_last_possible_token(engine: TorchEngine) -> None:
+async def test_where_only_one_text_can_follow_it_comes_at_once(
+    engine: TorchEngine,
+) -> None:
     request = GenerationRequest([5], Sampling(temperature=0, grammar=lark('start: "yes"')))
     deltas = [delta async for delta in engine.generate(request)]
-    assert [delta.text for delta in deltas] == ["y", "e", "s"]
-    assert [delta.finish_reason for delta in deltas] == [None, None, "stop"]
+    assert [(delta.text, len(delta.tokens)) for delta in deltas] == [("yes", 3)]
+    assert deltas[-1].finish_reason == "stop"
 
 
 async def test_where_more_could_follow_the_model_decides(engine: TorchEngine) -> None:

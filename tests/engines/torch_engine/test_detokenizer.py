@@ -87,6 +87,23 @@ def test_stop_strings(stop: list[str], given_pieces: list[str], expected: list[s
     assert [stream.push(piece) for piece in given_pieces] == expected
 
 
+@pytest.mark.parametrize(
+    ("given_pieces", "expected", "hit"),
+    [
+        (["a<t", "ool> END", "x"], ["a", "<tool> END", "x"], False),
+        (["a<t", "o END x"], ["a", "<to "], True),
+        (["END <tool>"], [""], True),
+        (["<tool><tool> END"], ["<tool><tool> END"], False),
+    ],
+)
+def test_stop_strings_count_until_a_text_comes(
+    given_pieces: list[str], expected: list[str], hit: bool
+) -> None:
+    stream = StopStrings(["END"], until="<tool>")
+    assert [stream.push(piece) for piece in given_pieces] == expected
+    assert stream.hit == hit
+
+
 @given(
     st.lists(st.text("abc", min_size=1, max_size=4), max_size=3),
     st.lists(st.text("abc", max_size=3), max_size=12),

@@ -24,7 +24,7 @@ from parrot_backend.errors import (
     OverloadedError,
     UnavailableError,
 )
-from parrot_backend.protocol import ChatMessage
+from parrot_backend.messages import ChatMessage
 
 SLOTS = 2048
 
@@ -80,6 +80,20 @@ async def test_a_generation_streams_one_token_at_a_time(
     assert [delta.finish_reason for delta in deltas] == [None] * 7 + ["length"]
     text = tiny.tokenizer.decode(tokens_of(deltas), skip_special_tokens=True)
     assert "".join(delta.text for delta in deltas) == text
+
+
+@pytest.mark.parametrize("drafting", [True, False])
+async def test_a_draft_gives_several_tokens_at_once_and_can_be_switched_off(
+    tiny: LoadedModel, tiny_reference: Any, drafting: bool
+) -> None:
+    known = tiny_reference.greedy([5, 6, 7], 12)
+    engine = start(tiny, drafting=drafting)
+    deltas = await collect(engine, request([5, 6, 7], 12, draft=known))
+    assert tokens_of(deltas) == known
+    assert (len(deltas) < 5) == drafting
+    stats = engine.stats()
+    assert (stats.tokens_drafted >= stats.tokens_accepted > 0) == drafting
+    await engine.aclose()
 
 
 async def test_many_at_once_each_get_their_own_and_the_counts_add_up(
@@ -213,6 +227,7 @@ async def test_a_burst_beyond_the_queue_is_refused(tiny: LoadedModel) -> None:
         (request([]), InvalidRequestError, "the prompt is empty"),
         (request([5, 258]), InvalidRequestError, "from 0 to 257"),
         (request([5, -1]), InvalidRequestError, "from 0 to 257"),
+        (request([5], draft=[258]), InvalidRequestError, "from 0 to 257"),
         (request([5] * 512), ContextLengthError, "has 512 tokens; 'tiny' has a context of 512"),
         (
             GenerationRequest([5], Sampling(stop=("x", ""))),
@@ -300,8 +315,8 @@ def test_encode_applies_the_chat_template(tiny: LoadedModel, engine: TorchEngine
 
 
 def test_encode_says_why_the_template_refuses(engine: TorchEngine) -> None:
-    with pytest.raises(InvalidRequestError, match="no tools here"):
-        engine.encode([message("tool", "result")])
+    with pytest.raises(InvalidRequestError, match="no names here"):
+        engine.encode([ChatMessage(role="user", content="hi", name="Ann")])
 
 
 def test_encode_refuses_text_that_is_not_unicode(engine: TorchEngine) -> None:

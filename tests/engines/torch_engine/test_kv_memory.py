@@ -1,5 +1,7 @@
 """The prefix tree and the slots behind it, against brute force."""
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from parrot_backend.engines.torch_engine.prefix_tree import common_length
 from parrot_backend.engines.torch_engine.slots import Run, SlotAllocator
 
 CAPACITY = 40
+Prefix = tuple[str, tuple[int, ...]]
 tenants = st.sampled_from(["", "other"])
 prompts = st.lists(st.sampled_from([1, 1, 1, 2, 3]), min_size=1, max_size=24)
 
@@ -36,6 +39,17 @@ class Owner:
         self.computed = holding.length
 
 
+def cached_prefixes(memory: KVMemory) -> Iterator[Prefix]:
+    """The prefix that each cached token ends."""
+    pending = [(tenant, (), root) for tenant, root in memory.tree.roots.items()]
+    while pending:
+        tenant, before, node = pending.pop()
+        whole = (*before, *node.tokens)
+        pending += [(tenant, whole, child) for child in node.children.values()]
+        if not node.users:
+            yield from ((tenant, whole[: end + 1]) for end in range(len(before), len(whole)))
+
+
 class KVMemoryMachine(RuleBasedStateMachine):
     """Sequences come, grow, share and go. `written` stands for the tensors: what each slot holds."""
 
@@ -43,8 +57,9 @@ class KVMemoryMachine(RuleBasedStateMachine):
         super().__init__()
         self.memory = KVMemory(CAPACITY)
         self.owners: list[Owner] = []
-        self.written: dict[int, tuple[str, tuple[int, ...]]] = {}
+        self.written: dict[int, Prefix] = {}
         self.history: list[tuple[str, list[int]]] = []
+        self.expectations: list[object] = []
 
     def pick(self, data: st.DataObject) -> Owner:
         return self.owners[data.draw(st.integers(0, len(self.owners) - 1))]
@@ -70,12 +85,40 @@ class KVMemoryMachine(RuleBasedStateMachine):
     def compute_some(self, owner: Owner, count: int) -> None:
         count = min(count, len(owner.tokens) - owner.computed)
         possible = count <= self.memory.available
+        before, evicted = set(cached_prefixes(self.memory)), self.memory.evicted
         assert self.memory.extend(owner.holding, count) == possible
+        self.check_evicted(before, self.memory.evicted - evicted)
         if possible:
             for position in range(owner.computed, owner.computed + count):
                 slot = slots(owner.holding.runs)[position]
                 self.written[slot] = (owner.tenant, tuple(owner.tokens[: position + 1]))
             owner.computed += count
+
+    def check_evicted(self, before: set[Prefix], count: int) -> None:
+        """So many were evicted of what was cached before, and what is expected only at the last."""
+        after = set(cached_prefixes(self.memory))
+        assert after <= before
+        assert len(before - after) == count
+        if any(self.is_expected(prefix) for prefix in before - after):
+            assert all(self.is_expected(prefix) for prefix in after)
+
+    def is_expected(self, prefix: Prefix) -> bool:
+        tenant, tokens = prefix
+        return any(
+            tenant == name and tokens == tuple(expected[: len(tokens)])
+            for name, expected in self.memory.expected.values()
+        )
+
+    @rule(tenant=tenants, tokens=prompts)
+    def expect(self, tenant: str, tokens: list[int]) -> None:
+        self.expectations.append(object())
+        self.memory.expect(self.expectations[-1], tenant, tokens)
+
+    @precondition(lambda self: self.expectations)
+    @rule(data=st.data())
+    def unexpect(self, data: st.DataObject) -> None:
+        index = data.draw(st.integers(0, len(self.expectations) - 1))
+        self.memory.unexpect(self.expectations.pop(index))
 
     @precondition(lambda self: self.owners)
     @rule(data=st.data())
@@ -134,8 +177,11 @@ class KVMemoryMachine(RuleBasedStateMachine):
                 assert self.written[slot] == expected
 
 
+# 6,000 operations; the machine of the stepper has as many again.
 TestKVMemory = KVMemoryMachine.TestCase
-TestKVMemory.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestKVMemory.settings = settings(
+    max_examples=150, stateful_step_count=40, deadline=None, derandomize=True
+)
 
 
 def fill(memory: KVMemory, tokens: list[int], tenant: str = "") -> None:
@@ -182,6 +228,56 @@ def test_what_is_held_is_never_evicted() -> None:
     check_memory(memory, [held, other])
 
 
+def test_what_is_expected_outlives_what_was_used_later() -> None:
+    memory = KVMemory(20)
+    fill(memory, [1] * 8)
+    memory.expect("call", "", [1] * 8 + [2])
+    for token in range(3, 9):
+        fill(memory, [token] * 6)
+    assert (memory.match("", [1] * 8), memory.match("", [8] * 6)) == (8, 6)
+    assert memory.match("", [7] * 6) == 6, "no more than needed was evicted"
+    assert memory.match("", [6] * 6) == 0
+
+
+def test_what_is_expected_goes_when_nothing_else_is_left() -> None:
+    memory = KVMemory(20)
+    fill(memory, [1] * 8)
+    fill(memory, [2] * 8)
+    memory.expect("a call", "", [1] * 8)
+    memory.expect("another", "", [2] * 8)
+    holding = memory.acquire("", [9])
+    assert memory.extend(holding, 14)
+    assert (memory.match("", [1] * 8), memory.match("", [2] * 8)) == (0, 6)
+    assert memory.evicted == 10, "the least recently used of them first, and no more than needed"
+    check_memory(memory, [holding])
+
+
+def test_of_a_node_that_is_expected_in_part_the_first_part_stays() -> None:
+    memory = KVMemory(20)
+    fill(memory, [1, 2, 3, 4, 5, 6, 7, 8])
+    memory.expect("call", "", [1, 2, 3, 4, 5, 0, 0])
+    memory.expect("shorter", "", [1, 2])
+    memory.expect("of another tenant", "other", [1, 2, 3, 4, 5, 6, 7, 8])
+    fill(memory, [9] * 15)
+    assert memory.match("", [1, 2, 3, 4, 5, 6, 7, 8]) == 5
+    assert memory.match("", [9] * 15) == 15
+
+
+def test_what_is_no_longer_expected_is_evicted_like_everything_else() -> None:
+    memory = KVMemory(20)
+    fill(memory, [1] * 8)
+    for who in ("call", "twin"):
+        memory.expect(who, "", [1] * 8)
+    memory.unexpect("call")
+    fill(memory, [2] * 8)
+    fill(memory, [3] * 8)
+    assert memory.match("", [1] * 8) == 8, "the twin expects it as well"
+    memory.unexpect("twin")
+    memory.unexpect("nobody")
+    fill(memory, [4] * 8)
+    assert (memory.match("", [1] * 8), memory.match("", [3] * 8)) == (0, 8)
+
+
 def test_tenants_share_nothing() -> None:
     memory = KVMemory(20)
     fill(memory, [1, 2, 3], "a")
@@ -194,6 +290,32 @@ def test_nothing_remains_of_a_tenant_whose_tokens_are_evicted() -> None:
     for number in range(50):
         fill(memory, [1, 2, 3, 4], f"tenant {number}")
     assert len(memory.tree.roots) == 2
+
+
+def test_what_was_computed_after_the_same_tokens_is_found() -> None:
+    memory = KVMemory(40)
+    fill(memory, [1, 2, 3, 4, 5, 6])
+    fill(memory, [1, 2, 3, 9, 8])
+    fill(memory, [1, 2, 3, 7], "other")
+    holding = memory.acquire("", [1, 2])
+    assert memory.following(holding, [3], 5) == [9, 8], "the latest of two"
+    assert memory.following(holding, [3, 4], 1) == [5]
+    assert memory.following(holding, [3, 4], 5) == [5, 6]
+    assert memory.following(holding, [3, 4, 5, 6], 5) == []
+    assert memory.following(holding, [3, 4, 6], 5) == []
+    assert memory.following(holding, [7], 5) == []
+
+
+def test_slots_behind_what_is_kept_are_given_back() -> None:
+    memory = KVMemory(20)
+    fill(memory, [1, 2, 3])
+    holding = memory.acquire("", [1, 2, 3])
+    memory.extend(holding, 6)
+    memory.shorten(holding, 5)
+    assert (holding.length, memory.used, memory.available) == (5, 5, 15)
+    memory.shorten(holding, 3)
+    assert holding.runs == holding.node.runs
+    check_memory(memory, [holding])
 
 
 def test_a_prompt_computed_in_chunks_is_one_node_in_one_run() -> None:

@@ -5,15 +5,19 @@ A difference is allowed only where the two best logits are less than 1e-3 apart;
 
 import asyncio
 import itertools
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from jsonschema import validate
 
-from parrot_backend.engines.base import Delta, GenerationRequest, Sampling
+from parrot_backend.engines.base import Delta, GenerationRequest, Grammar, Sampling
 from parrot_backend.engines.torch_engine import TorchEngine
+from parrot_backend.engines.torch_engine.constraints import Grammars
 from parrot_backend.engines.torch_engine.loader import LoadedModel, load_model
-from parrot_backend.protocol import ChatMessage
+from parrot_backend.engines.torch_engine.vocabulary import Vocabulary
+from parrot_backend.messages import ChatMessage
 
 pytestmark = pytest.mark.model
 COUNT = 12
@@ -163,6 +167,50 @@ def test_short_of_memory(
     for client in clients:
         reference.check(client.prompt, client.tokens, len(client.tokens) or COUNT)
     assert sum(client.last.finish_reason is None for client in clients) > 0
+
+
+@pytest.mark.parametrize("seed", [None, 3], ids=["greedy", "seeded"])
+def test_a_text_that_is_written_again_takes_few_steps(
+    make_stepper: Callable[..., Any], loaded: LoadedModel, seed: int | None
+) -> None:
+    prompt = loaded.tokenizer.encode(ARTICLE + ARTICLE[:80])
+    sampling = Sampling(temperature=0 if seed is None else 0.5, seed=seed, max_tokens=24)
+    answers, steps = [], []
+    for drafts in (False, True):
+        stepper = make_stepper(loaded=loaded)
+        client = stepper.add(prompt, sampling, drafts=drafts)
+        stepper.run()
+        answers.append((client.tokens, client.text))
+        steps.append(stepper.steps)
+    assert answers[0] == answers[1]
+    assert stepper.stepper.stats.tokens_accepted > 12
+    assert steps[1] <= steps[0] / 2
+
+
+def test_forced_tokens_take_no_steps(
+    make_stepper: Callable[..., Any], loaded: LoadedModel, prompts: list[list[int]]
+) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"colour": {"enum": ["grey", "green"]}, "endangered": {"type": "boolean"}},
+        "required": ["colour", "endangered"],
+        "additionalProperties": False,
+    }
+    grammars = Grammars(Vocabulary(loaded.tokenizer, loaded.vocabulary, loaded.end_tokens))
+    answers = []
+    for logprobs in (None, 1):
+        stepper = make_stepper(loaded=loaded)
+        client = stepper.add(
+            prompts[-1],
+            Sampling(temperature=0, logprobs=logprobs),
+            constraint=grammars.compile(Grammar("json_schema", json.dumps(schema), "x")),
+        )
+        stepper.run()
+        validate(json.loads(client.text), schema)
+        answers.append(client.tokens)
+        assert stepper.steps < len(client.tokens) / 2
+    assert answers[0] == answers[1]
+    grammars.close()
 
 
 async def test_through_the_engine_with_cancelled_neighbours(

@@ -8,11 +8,15 @@ import pytest
 import torch
 
 from parrot_backend.engines.base import Sampling
-from parrot_backend.engines.torch_engine.sampling import Sampler, choose_tokens
+from parrot_backend.engines.torch_engine.sampling import Choices, Sampler
 from parrot_backend.errors import EngineError
 
 CPU = torch.device("cpu")
 LOGITS = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05]).log()
+
+
+def choose_tokens(logits: torch.Tensor, samplers: list[Sampler]) -> list[Any]:
+    return Choices(logits).choose(range(len(samplers)), samplers)
 
 
 def draws(sampling: Sampling, count: int = 2000, logits: torch.Tensor = LOGITS) -> Counter[int]:

@@ -32,7 +32,7 @@ def test_a_prompt_is_computed_in_chunks_of_the_budget(make_stepper: Make) -> Non
 
 def test_decoding_goes_on_while_a_long_prompt_is_computed(make_stepper: Make) -> None:
     stepper = make_stepper(prefill_budget=16)
-    first = stepper.add(prompt(1, 10), greedy(30))
+    first = stepper.add(prompt(1, 10), greedy(30), drafts=False)
     stepper.step()
     second = stepper.add(prompt(2, 160), greedy(2))
     for step in range(2, 12):
@@ -94,6 +94,68 @@ def test_priority_goes_before_arrival(make_stepper: Make) -> None:
         stepper.step()
         order += [i for i, c in enumerate(clients) if c.sequence.finished and i not in order]
     assert order == [2, 4, 0, 1, 3]
+
+
+def count_computed(stepper: Any) -> list[int]:
+    """How many tokens each step from now on computes."""
+    counts: list[int] = []
+    forward = stepper.step_model.forward
+
+    def counting(chunks: list[Any]) -> Any:
+        counts.append(sum(len(chunk.tokens) for chunk in chunks))
+        return forward(chunks)
+
+    stepper.step_model.forward = counting
+    return counts
+
+
+def test_where_the_batch_is_full_an_urgent_one_takes_the_place_of_the_least_urgent(
+    make_stepper: Make, tiny_reference: Any
+) -> None:
+    stepper = make_stepper(max_batch=2)
+    computed = count_computed(stepper)
+    low = stepper.add(prompt(1, 20), greedy(20), priority=-1, drafts=False)
+    middle = stepper.add(prompt(2, 20), greedy(10), drafts=False)
+    for _ in range(5):
+        stepper.step()
+    high = stepper.add(prompt(3, 20), greedy(3), priority=1, drafts=False)
+    stepper.step()
+    assert [len(client.tokens) for client in (low, middle, high)] == [5, 6, 1]
+    assert low.sequence.holding is None
+    while not high.sequence.finished:
+        stepper.step()
+    stepper.step()
+    assert [len(client.tokens) for client in (low, middle, high)] == [6, 9, 3], "it goes on at once"
+    stepper.run()
+    for client in (low, middle, high):
+        tiny_reference.check(client.prompt, client.tokens, len(client.tokens))
+    assert len(low.tokens) == 20
+    assert sum(computed) == 3 * 20 + 19 + 9 + 2, "nothing is computed twice"
+
+
+def test_nobody_gives_up_a_place_to_who_is_as_urgent(make_stepper: Make) -> None:
+    stepper = make_stepper(max_batch=1)
+    first = stepper.add(prompt(1, 20), greedy(8))
+    stepper.step()
+    second = stepper.add(prompt(2, 20), greedy(8))
+    stepper.run()
+    assert stepper.preemptions == 0
+    assert len(first.tokens) == len(second.tokens) == 8
+
+
+def test_nobody_gives_up_a_place_to_who_would_wait_for_a_prefix(make_stepper: Make) -> None:
+    stepper = make_stepper(max_batch=2, prefill_budget=32)
+    low = stepper.add(prompt(1, 20), greedy(20), priority=-1, drafts=False)
+    stepper.step()
+    shared = prompt(2, 150)
+    stepper.add(shared, greedy(2), priority=1)
+    stepper.step()
+    sibling = stepper.add(shared + [7], greedy(2), priority=1)
+    for step in range(3, 6):
+        stepper.step()
+        assert (len(low.tokens), sibling.sequence.holding) == (step, None)
+    stepper.run()
+    assert sibling.last.cached_tokens >= 128
 
 
 def test_an_urgent_prompt_goes_before_one_that_is_being_computed(make_stepper: Make) -> None:
