@@ -130,6 +130,12 @@ class GenerationParameters(WireModel):
         return count
 
 
+def choice_seeds(seed: int | None, n: int | None) -> list[int | None]:
+    """The seed of each of `n` choices, one above the one before; after the largest the smallest."""
+    count = n or 1
+    return [None if seed is None else (seed + i + 2**63) % 2**64 - 2**63 for i in range(count)]
+
+
 # Values that change nothing. Clients send them, also for parameters that are refused otherwise.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "n": (None, 1),
@@ -140,8 +146,6 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (None, 0),
     "repetition_penalty": (None, 1),
     "logit_bias": (None, {}),
-    "tools": (None, []),
-    "tool_choice": (None, "none"),
     "response_format": (None, {"type": "text"}),
 }
 

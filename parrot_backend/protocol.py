@@ -1,72 +1,39 @@
-"""Wire types: everything that travels between a client and the backend.
+"""Wire types: requests and programs, what a client sends the backend.
 
-Light to import: pydantic only. A `SemanticCall` is a chat request whose message contents are made of
-segments, literal text or a reference to a Semantic Variable (Parrot, OSDI'24, section 4.1). Rendered,
-it *is* a `ChatRequest`, and claiming compares the two.
+Light to import, as `messages` and `views` are: pydantic only. A `SemanticCall` is a chat request whose
+message contents are made of segments, literal text or a reference to a Semantic Variable (Parrot,
+OSDI'24, section 4.1). Rendered, it *is* a `ChatRequest`, and claiming compares the two.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import (
+    Field,
+    model_validator,
+)
 
-from parrot_backend.parameters import GenerationParameters, WireModel, without_neutral
+from parrot_backend.messages import (
+    ChatMessage,
+    Messages,
+    Name,
+    SemanticMessage,
+    Text,
+)
+from parrot_backend.parameters import WireModel, choice_seeds, without_neutral
+from parrot_backend.tools import ChatParameters, without_neutral_tools
 
-Role = Literal["system", "user", "assistant", "tool"]
 Objective = Literal["latency", "throughput", "ttft", "tpot"]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:\-]{1,128}$")]
+Tags = Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=64)]
 
 SESSION_HEADER = "x-parrot-session"
 CALL_HEADER = "x-parrot-call"
 CLAIMED_HEADER = "x-parrot-claimed"
-
-
-class TextSegment(WireModel):
-    """Literal text of a message."""
-
-    type: Literal["text"] = "text"
-    text: str
-
-
-class VariableSegment(WireModel):
-    """The place in a message where a Semantic Variable's value goes."""
-
-    type: Literal["variable"] = "variable"
-    name: Name
-
-
-Segment = Annotated[TextSegment | VariableSegment, Field(discriminator="type")]
-Text = list[Segment]
-
-
-def _joined_text(content: Any) -> Any:
-    """OpenAI lets content be a list of text parts; here it is one string."""
-    if content is None:
-        return ""
-    if isinstance(content, list) and all(
-        isinstance(part, dict) and part.get("type") == "text" for part in content
-    ):
-        return "".join(str(part.get("text", "")) for part in content)
-    return content
-
-
-def _openai_role(role: Any) -> Any:
-    return "system" if role == "developer" else role
-
-
-class ChatMessage(WireModel):
-    """One message of a chat, its content one string."""
-
-    role: Annotated[Role, BeforeValidator(_openai_role)]
-    content: Annotated[str, BeforeValidator(_joined_text)] = ""
-    name: str | None = None
-
-
-class SemanticMessage(WireModel):
-    """One message of a semantic call, its content segments that are joined without separator."""
-
-    role: Role
-    content: Text
-    name: str | None = None
+THREAD_HEADER = "x-parrot-thread"
+GROUP_HEADER = "x-parrot-group"
+GROUP_SIZE_HEADER = "x-parrot-group-size"
+OBJECTIVE_HEADER = "x-parrot-objective"
+TAGS_HEADER = "x-parrot-tags"
 
 
 class StreamOptions(WireModel):
@@ -75,10 +42,10 @@ class StreamOptions(WireModel):
     include_usage: bool = False
 
 
-class ChatRequest(GenerationParameters):
+class ChatRequest(ChatParameters):
     """Body of `/v1/chat/completions` and of `/v1/sessions/{id}/calls`."""
 
-    messages: list[ChatMessage] = Field(min_length=1, max_length=4096)
+    messages: Messages[ChatMessage]
     n: int | None = Field(default=None, ge=1, le=128)
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -87,13 +54,13 @@ class ChatRequest(GenerationParameters):
     @classmethod
     def _drop_neutral(cls, body: Any) -> Any:
         """Requests that ask for the same are equal, and only other values are refused."""
-        return without_neutral(body)
+        return without_neutral_tools(without_neutral(body)) if isinstance(body, dict) else body
 
     def choices(self) -> list["ChatRequest"]:
         """One request for each choice; the seed of each is one above that of the one before."""
         if self.n is None:
             return [self]
-        seeds = [None if self.seed is None else _wrapped(self.seed + i) for i in range(self.n)]
+        seeds = choice_seeds(self.seed, self.n)
         return [self.model_copy(update={"n": None, "seed": seed}) for seed in seeds]
 
     def claim_key(self) -> str:
@@ -101,16 +68,11 @@ class ChatRequest(GenerationParameters):
         return self.model_dump_json(exclude={"stream", "stream_options"}, exclude_none=True)
 
 
-def _wrapped(seed: int) -> int:
-    """After the largest seed comes the smallest."""
-    return (seed + 2**63) % 2**64 - 2**63
-
-
-class SemanticCall(GenerationParameters):
+class SemanticCall(ChatParameters):
     """One planned LLM request; it writes one variable."""
 
     id: Name
-    messages: list[SemanticMessage] = Field(min_length=1, max_length=4096)
+    messages: Messages[SemanticMessage]
     output: Name
 
     @property
@@ -120,12 +82,38 @@ class SemanticCall(GenerationParameters):
 
 
 class Transform(WireModel):
-    """A pure text step that the backend runs itself: `inputs` joined by `separator` into `output`."""
+    """A pure text step that the backend runs itself, from `inputs` into `output`.
 
-    op: Literal["join"] = "join"
+    `join` puts `separator` between any number of inputs. The others have one: `strip` takes the white
+    space from its ends, `json_field` reads it as JSON and gives the string at the end of `path`, keys
+    and indices from the root on.
+    """
+
+    op: Literal["join", "strip", "json_field"] = "join"
     inputs: list[Text] = Field(max_length=10_000)
     separator: str = ""
+    path: list[str | int] = Field(default_factory=list, max_length=64)
     output: Name
+
+    @model_validator(mode="after")
+    def _fits_its_op(self) -> Self:
+        if self.op != "join" and len(self.inputs) != 1:
+            raise ValueError(f"'{self.op}' has one input, not {len(self.inputs)}")
+        if self.separator and self.op != "join":
+            raise ValueError("only 'join' has a separator")
+        if bool(self.path) != (self.op == "json_field"):
+            raise ValueError("'json_field', and no other, has a path")
+        return self
+
+    @property
+    def told(self) -> str:
+        """What it does, in words."""
+        details = {
+            "join": f" by {self.separator!r}",
+            "strip": "",
+            "json_field": f" {'.'.join(map(str, self.path))}",
+        }
+        return f"{self.op.replace('_', ' ')}{details[self.op]}"
 
     @property
     def label(self) -> str:
@@ -134,10 +122,14 @@ class Transform(WireModel):
 
 
 class Output(WireModel):
-    """A variable that somebody will read, and what they want of it."""
+    """A variable that somebody will read, and what they want of it.
+
+    Outputs of one `group` are wanted together: only the last of them to be ready matters.
+    """
 
     variable: Name
     objective: Objective = "latency"
+    group: Name | None = None
 
 
 class Program(WireModel):
@@ -152,114 +144,39 @@ class Program(WireModel):
     outputs: list[Output] = Field(default_factory=list, max_length=10_000)
 
 
-class SessionRequest(WireModel):
-    """Body of `POST /v1/sessions`; a program saves a round trip."""
+class Scope(WireModel):
+    """What a client knows of where a request belongs; it travels in headers.
 
-    program: Program | None = None
-
-
-CallState = Literal["waiting", "running", "done", "failed", "cancelled"]
-VariableState = Literal["pending", "ready", "failed"]
-
-
-class CallView(WireModel):
-    """How one call of a session stands."""
-
-    id: str
-    state: CallState
-    planned: bool
-    claimed: bool
-    output: str | None = None
-    inputs: list[str] = Field(default_factory=list)
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-
-
-class VariableView(WireModel):
-    """How one Semantic Variable stands; `error` is set where `state` is `failed`."""
-
-    name: str
-    state: VariableState
-    value: str | None = None
-    error: str | None = None
-
-
-class EventList(WireModel):
-    """Answer of `GET /v1/sessions/{id}/events`."""
-
-    data: list["SessionEvent"]
-
-
-class VariableValue(WireModel):
-    """Body of `PUT /v1/sessions/{id}/variables/{name}`."""
-
-    value: str
-
-
-class SessionView(WireModel):
-    """Counts of a session's calls; answered by create, inspect and delete.
-
-    `unclaimed` calls were planned and done, but no request has been equal to them yet; `cancelled`
-    ones were stopped before their end.
+    Requests of one `thread` share a session that is opened at the first of them. Those of one
+    `group` are siblings, of which only the last to end matters; `group_size` is how many there are,
+    where that is known. The `tags` are those of the session that is opened.
     """
 
-    id: str
-    object: Literal["session"] = "session"
-    closed: bool = False
-    planned: int = 0
-    claimed: int = 0
-    unplanned: int = 0
-    unclaimed: int = 0
-    waiting: int = 0
-    running: int = 0
-    done: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
+    thread: Name | None = None
+    group: Name | None = None
+    group_size: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    objective: Objective | None = None
+    tags: Tags = Field(default_factory=list)
+
+    def headers(self) -> dict[str, str]:
+        """It as a request's headers."""
+        values = {
+            THREAD_HEADER: self.thread,
+            GROUP_HEADER: self.group,
+            GROUP_SIZE_HEADER: self.group_size,
+            OBJECTIVE_HEADER: self.objective,
+            TAGS_HEADER: ",".join(quote(tag, safe="") for tag in self.tags) or None,
+        }
+        return {name: str(value) for name, value in values.items() if value is not None}
 
 
-class GraphView(WireModel):
-    """A session's program and how far it is."""
+class SessionRequest(WireModel):
+    """Body of `POST /v1/sessions`; a program saves a round trip.
 
-    calls: list[CallView]
-    variables: list[VariableView]
+    `objective` is that of requests which state none, `thread` the one that the session belongs to.
+    """
 
-
-EventKind = Literal[
-    "variable_ready",
-    "variable_failed",
-    "call_planned",
-    "call_started",
-    "call_first_token",
-    "call_done",
-    "call_failed",
-    "call_cancelled",
-    "call_claimed",
-]
-
-
-class SessionEvent(WireModel):
-    """One step in a session's life; `seq` orders them, `time` is in seconds since the epoch."""
-
-    seq: int
-    time: float
-    kind: EventKind
-    name: str
-
-
-class ErrorDetail(WireModel):
-    """OpenAI's error shape."""
-
-    message: str
-    type: str
-    param: str | None = None
-    code: str | None = None
-
-
-class ErrorResponse(WireModel):
-    """Body of every answer that is not 2xx."""
-
-    error: ErrorDetail
+    program: Program | None = None
+    objective: Objective = "latency"
+    thread: Name | None = None
+    tags: Tags = Field(default_factory=list)

@@ -13,7 +13,8 @@ from parrot_backend.engines.base import (
     TokenLogprobs,
 )
 from parrot_backend.errors import ContextLengthError
-from parrot_backend.protocol import ChatMessage
+from parrot_backend.messages import ChatMessage
+from parrot_backend.tools import Tool
 
 
 def reverse(prompt: str) -> str:
@@ -43,14 +44,18 @@ class ScriptedEngine:
         self.held: dict[str, asyncio.Event] = {}
         self.started: list[str] = []
         self.priorities: dict[str, int] = {}
+        self.expected: list[str] = []
         self.running = 0
 
     def hold(self, prompt: str) -> asyncio.Event:
         self.held[prompt] = asyncio.Event()
         return self.held[prompt]
 
-    def encode(self, messages: Sequence[ChatMessage]) -> list[int]:
+    def encode(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> list[int]:
         return [ord(character) for message in messages for character in message.content]
+
+    def tokenize(self, text: str) -> list[int]:
+        return [ord(character) for character in text]
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Delta, None]:
         prompt = "".join(map(chr, request.prompt))
@@ -71,6 +76,11 @@ class ScriptedEngine:
                 yield Delta(character, (ord(character),), 0, reason, logprobs)
         finally:
             self.running -= 1
+
+    def expect(self, prefix: Sequence[int], tenant: str = "") -> Callable[[], None]:
+        text = "".join(map(chr, prefix))
+        self.expected.append(text)
+        return lambda: self.expected.remove(text)
 
     def stats(self) -> EngineStats:
         return EngineStats(running=self.running)

@@ -2,16 +2,8 @@
 
 import re
 
-from parrot_backend.protocol import (
-    ChatMessage,
-    ChatRequest,
-    SemanticCall,
-    SemanticMessage,
-    Text,
-    TextSegment,
-    Transform,
-    VariableSegment,
-)
+from parrot_backend.messages import ChatMessage, SemanticMessage, Text, TextSegment, VariableSegment
+from parrot_backend.protocol import ChatRequest, SemanticCall, Transform
 
 
 def text(template: str) -> Text:

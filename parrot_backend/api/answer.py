@@ -3,26 +3,45 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.requests import ClientDisconnect
 
+from parrot_backend.api import completion as chat
 from parrot_backend.api.choices import read
-from parrot_backend.api.completion import chunk, completion, usage_chunk
 from parrot_backend.api.errors import error_body
 from parrot_backend.engines.base import Delta
 from parrot_backend.errors import ParrotError
 from parrot_backend.protocol import CALL_HEADER, CLAIMED_HEADER, ChatRequest
 from parrot_backend.serving.call import Call
+from parrot_backend.text_protocol import CompletionRequest
 
 T = TypeVar("T")
 Deltas = AsyncGenerator[tuple[int, Delta], None]
 
 
-async def answer(http: Request, calls: list[Call], request: ChatRequest) -> Response:
-    """The response to a chat request whose choices `calls` fulfil.
+class Shape(Protocol):
+    """How calls are told: see `api.completion` for chats, `api.text_completion` for raw text."""
+
+    def completion(self, calls: list[Call]) -> dict[str, Any]:
+        """The whole answer."""
+        ...
+
+    def chunk(self, calls: list[Call], index: int, step: Delta, *, first: bool) -> dict[str, Any]:
+        """One step of one choice."""
+        ...
+
+    def usage_chunk(self, calls: list[Call]) -> dict[str, Any]:
+        """The end of a stream."""
+        ...
+
+
+async def answer(
+    http: Request, calls: list[Call], request: ChatRequest | CompletionRequest, shape: Shape = chat
+) -> Response:
+    """The response to a request whose choices `calls` fulfil.
 
     A streamed answer starts with the first delta, so that an error before it still has its status.
 
@@ -36,10 +55,10 @@ async def answer(http: Request, calls: list[Call], request: ChatRequest) -> Resp
     deltas = read(calls)
     if not request.stream:
         await until_disconnect(http, _drain(deltas))
-        return JSONResponse(completion(calls), headers=headers)
+        return JSONResponse(shape.completion(calls), headers=headers)
     first = await until_disconnect(http, anext(deltas))
     include_usage = request.stream_options is not None and request.stream_options.include_usage
-    events = _events(calls, first, deltas, include_usage=include_usage)
+    events = _events(shape, calls, first, deltas, include_usage=include_usage)
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
 
@@ -73,16 +92,21 @@ async def _drain(deltas: Deltas) -> None:
 
 
 async def _events(
-    calls: list[Call], first: tuple[int, Delta], deltas: Deltas, *, include_usage: bool
+    shape: Shape,
+    calls: list[Call],
+    first: tuple[int, Delta],
+    deltas: Deltas,
+    *,
+    include_usage: bool,
 ) -> AsyncIterator[str]:
     begun = {first[0]}
     try:
-        yield _event(chunk(calls, *first, first=True))
+        yield _event(shape.chunk(calls, *first, first=True))
         async for index, delta in deltas:
-            yield _event(chunk(calls, index, delta, first=index not in begun))
+            yield _event(shape.chunk(calls, index, delta, first=index not in begun))
             begun.add(index)
         if include_usage:
-            yield _event(usage_chunk(calls))
+            yield _event(shape.usage_chunk(calls))
     except ParrotError as error:
         yield _event(error_body(error))
     finally:

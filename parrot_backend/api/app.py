@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 
 from parrot_backend import __version__
-from parrot_backend.api import errors, openai, operations, semantic
+from parrot_backend.api import errors, openai, operations, semantic, text
 from parrot_backend.api.guards import LimitBody, RequireApiKey
 from parrot_backend.engines.base import Engine
 from parrot_backend.serving.core import ServingCore
@@ -38,7 +38,7 @@ def create_app(
 
     app = FastAPI(title="Parrot", version=__version__, lifespan=lifespan)
     errors.install(app)
-    for router in (semantic.router, openai.router, operations.router):
+    for router in (semantic.router, openai.router, text.router, operations.router):
         app.include_router(router)
     app.add_middleware(LimitBody, limit=limits.body_bytes)
     if api_key is not None:

@@ -1,24 +1,51 @@
 """The choices of one request: each is a call of its own, and they are read together."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+import secrets
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import Protocol, TypeVar
 
 from parrot_backend.engines.base import Delta
-from parrot_backend.protocol import ChatRequest
+from parrot_backend.protocol import Scope
 from parrot_backend.serving.call import Call
+from parrot_backend.text_protocol import Request
+
+ChoiceT = TypeVar("ChoiceT", covariant=True)
 
 
-def start(request: ChatRequest, run: Callable[[ChatRequest], Call]) -> list[Call]:
+class HasChoices(Protocol[ChoiceT]):
+    """A request that is answered by one call for each of its choices."""
+
+    def choices(self) -> Sequence[ChoiceT]:
+        """A request for each."""
+        ...
+
+
+class Take(Protocol):
+    """Runs one request as a call, or claims the planned one that it is equal to."""
+
+    def __call__(self, request: Request, scope: Scope) -> Call:
+        """Start it within a scope."""
+        ...
+
+
+def start(request: HasChoices[Request], take: Take, scope: Scope) -> list[Call]:
     """Start a call for each choice that is asked for; all or none.
+
+    Several are siblings: of each other, or of those in the group that the scope names.
 
     Raises:
         ParrotError: one could not be started.
     """
+    choices = request.choices()
+    if len(choices) > 1 and scope.group is None:
+        group = {"group": f"choices-{secrets.token_hex(8)}", "group_size": len(choices)}
+        scope = scope.model_copy(update=group)
     calls: list[Call] = []
     try:
-        for choice in request.choices():
-            calls.append(run(choice))
+        for choice in choices:
+            calls.append(take(choice, scope))
     except Exception:
         for call in calls:
             call.abandon()

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
-from parrot_backend.engines.base import Candidate, Delta, TokenLogprobs
+from parrot_backend.engines.base import Candidate, Delta, TokenLogprobs, ToolCallDelta
 from parrot_backend.serving.call import Call
+from parrot_backend.serving.tool_grammar import may_call
 
 
 def completion(calls: list[Call]) -> dict[str, Any]:
@@ -18,10 +19,14 @@ def completion(calls: list[Call]) -> dict[str, Any]:
 
 def chunk(calls: list[Call], index: int, step: Delta, *, first: bool) -> dict[str, Any]:
     """One step of choice `index` as a `chat.completion.chunk`; the choice's first names the role."""
-    delta = {"content": step.text} if step.text or first else {}
+    delta: dict[str, Any] = {"role": "assistant"} if first else {}
+    if step.text or first:
+        delta["content"] = step.text or _no_text(calls[index])
+    if step.tool_calls:
+        delta["tool_calls"] = [_tool_call_piece(piece) for piece in step.tool_calls]
     choice = {
         "index": index,
-        "delta": {"role": "assistant", **delta} if first else delta,
+        "delta": delta,
         "logprobs": _logprobs(step.logprobs) if step.logprobs else None,
         "finish_reason": step.finish_reason,
     }
@@ -38,13 +43,19 @@ def usage(calls: list[Call]) -> dict[str, Any]:
 
     `cached_tokens` of it were there before the first choice began.
     """
-    prompt = calls[0].prompt_tokens
-    generated = sum(call.completion_tokens for call in calls)
+    return total_usage([calls])
+
+
+def total_usage(prompts: list[list[Call]]) -> dict[str, Any]:
+    """Tokens of several prompts, each with the calls that answer it; see `usage`."""
+    prompt = sum(calls[0].prompt_tokens for calls in prompts)
+    cached = sum(min(call.cached_tokens for call in calls) for calls in prompts)
+    generated = sum(call.completion_tokens for calls in prompts for call in calls)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": generated,
         "total_tokens": prompt + generated,
-        "prompt_tokens_details": {"cached_tokens": min(call.cached_tokens for call in calls)},
+        "prompt_tokens_details": {"cached_tokens": cached},
     }
 
 
@@ -60,12 +71,28 @@ def _base(calls: list[Call], kind: str) -> dict[str, Any]:
 
 def _choice(index: int, call: Call) -> dict[str, Any]:
     wanted = call.request is not None and call.request.logprobs
+    message: dict[str, Any] = {"role": "assistant", "content": call.text, "refusal": None}
+    if tool_calls := call.tool_calls:
+        message["content"] = call.text or None
+        message["tool_calls"] = [tool_call.model_dump() for tool_call in tool_calls]
     return {
         "index": index,
-        "message": {"role": "assistant", "content": call.text, "refusal": None},
+        "message": message,
         "logprobs": _logprobs(call.logprobs) if wanted else None,
         "finish_reason": call.finish_reason,
     }
+
+
+def _no_text(call: Call) -> str | None:
+    """What an answer begins with: nothing is told of its text yet where it may be tool calls."""
+    return None if call.request is not None and may_call(call.request) else ""
+
+
+def _tool_call_piece(piece: ToolCallDelta) -> dict[str, Any]:
+    if piece.id is None:
+        return {"index": piece.index, "function": {"arguments": piece.arguments}}
+    function = {"name": piece.name, "arguments": piece.arguments}
+    return {"index": piece.index, "id": piece.id, "type": "function", "function": function}
 
 
 def _logprobs(tokens: Iterable[TokenLogprobs]) -> dict[str, Any]:

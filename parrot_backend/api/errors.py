@@ -11,11 +11,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from parrot_backend.errors import EngineError, InvalidRequestError, ParrotError
-from parrot_backend.protocol import ErrorDetail, ErrorResponse
+from parrot_backend.views import ErrorDetail, ErrorResponse
 
 logger = logging.getLogger(__name__)
 
 _CLIENT_CLOSED_REQUEST = 499  # nginx's code, for nobody but the access log
+# What OpenAI has taken out of use, and its successor.
+_INSTEAD = {
+    "functions": "'tools'",
+    "function_call": "'tool_choice', or 'tool_calls' in a message,",
+}
 
 
 def error_body(error: ParrotError) -> dict[str, Any]:
@@ -67,8 +72,11 @@ def _from_validation(problems: Sequence[Any]) -> InvalidRequestError:
             reason = problem["ctx"]["error"]
             return InvalidRequestError(f"the request body is not valid JSON: {reason}")
         case "extra_forbidden":
-            message = f"parameter '{path}' is not known or not supported here: leave it out"
+            instead = _INSTEAD.get(str(problem["loc"][-1]))
+            remedy = f"send {instead} instead" if instead else "leave it out"
+            message = f"parameter '{path}' is not known or not supported here: {remedy}"
         case _:
-            message = f"{path}: {problem['msg']}" if path else str(problem["msg"])
+            reason = str(problem["msg"]).removeprefix("Value error, ")
+            message = f"{path}: {reason}" if path else reason
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return InvalidRequestError(message + more, param=path or None)

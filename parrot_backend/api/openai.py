@@ -1,29 +1,26 @@
 """OpenAI's routes: any client of theirs works, and a header lets a request claim from a session."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from parrot_backend.api.answer import answer
 from parrot_backend.api.choices import start
+from parrot_backend.api.scope import InScope, Taker
 from parrot_backend.api.state import core_of
 from parrot_backend.errors import NotFoundError
-from parrot_backend.protocol import SESSION_HEADER, ChatRequest
+from parrot_backend.protocol import ChatRequest
 
 router = APIRouter(prefix="/v1", tags=["openai"])
-
-SessionHeader = Annotated[str | None, Header(alias=SESSION_HEADER)]
 
 
 @router.post("/chat/completions", response_model=None)
 async def chat_completions(
-    body: ChatRequest, http: Request, session: SessionHeader = None
+    body: ChatRequest, http: Request, take: Taker, scope: InScope
 ) -> Response:
     """Answer a chat request; inside a session, an equal planned call is claimed."""
-    core = core_of(http)
-    run = core.run if session is None else core.get(session).take
-    return await answer(http, start(body, run), body)
+    return await answer(http, start(body, take, scope), body)
 
 
 @router.get("/models")

@@ -7,13 +7,14 @@ from fastapi.responses import Response
 
 from parrot_backend.api.answer import answer, until_disconnect
 from parrot_backend.api.choices import start
+from parrot_backend.api.scope import InScope
 from parrot_backend.api.state import core_of
-from parrot_backend.protocol import (
-    ChatRequest,
+from parrot_backend.messages import Name
+from parrot_backend.protocol import ChatRequest, Program, SessionRequest
+from parrot_backend.views import (
     EventList,
     GraphView,
-    Program,
-    SessionRequest,
+    SessionList,
     SessionView,
     VariableValue,
     VariableView,
@@ -29,7 +30,7 @@ After = Annotated[int, Query(ge=0, description="only events with a higher number
 async def open_session(http: Request, body: SessionRequest | None = None) -> SessionView:
     """Open a session, with a program if there is one already."""
     core = core_of(http)
-    session = core.open()
+    session = core.open(opening=body)
     if body is not None and body.program is not None:
         try:
             session.submit(body.program)
@@ -37,6 +38,12 @@ async def open_session(http: Request, body: SessionRequest | None = None) -> Ses
             core.close(session.id)
             raise
     return session.view()
+
+
+@router.get("")
+async def list_sessions(http: Request, thread: Name | None = None) -> SessionList:
+    """Open sessions and the last closed ones, the newest first; `thread` names those of one."""
+    return SessionList(data=[session.view() for session in core_of(http).sessions(thread)])
 
 
 @router.get("/{session_id}")
@@ -60,9 +67,11 @@ async def submit_program(session_id: str, body: Program, http: Request) -> Sessi
 
 
 @router.post("/{session_id}/calls", response_model=None)
-async def run_or_claim(session_id: str, body: ChatRequest, http: Request) -> Response:
+async def run_or_claim(
+    session_id: str, body: ChatRequest, http: Request, scope: InScope
+) -> Response:
     """Run one call, or claim the planned call that is equal to it."""
-    calls = start(body, core_of(http).get(session_id).take)
+    calls = start(body, core_of(http).get(session_id).take, scope)
     return await answer(http, calls, body)
 
 

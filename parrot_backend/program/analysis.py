@@ -1,27 +1,64 @@
-"""What the graph says before anything runs: whom somebody waits for, and how long the way is.
+"""What the graph says before anything runs: who waits for a call, beside whom, and how long the way is.
 
-Objectives are deduced from the outputs backward (Parrot, OSDI'24, section 5.2): a call upstream of a
-latency output is latency-critical, and among those the one with the longest remaining path goes first.
+Deduced from the outputs backward (Parrot, OSDI'24, section 5.2). A call upstream of a latency output
+is latency-critical. Calls that are equally far from the end and feed the same call are a task group:
+only the last of them to end matters, so they are served as one batch. So are calls that feed the
+members of a group, one stage before:
+
+    a1 -> b1 \\
+    a2 -> b2 -> c     b1 b2 b3 are the group c.inputs, a1 a2 a3 the group c.inputs.2
+    a3 -> b3 /
 """
 
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from itertools import groupby
+
 from parrot_backend.program.graph import Graph, Node, inputs_of
-from parrot_backend.protocol import Objective, SemanticCall
-
-_LATENCY: frozenset[Objective] = frozenset({"latency", "ttft", "tpot"})
-_LATENCY_CRITICAL = 1 << 20
+from parrot_backend.protocol import Objective, Output, SemanticCall
 
 
-def priorities(graph: Graph) -> dict[str, int]:
-    """Priority by call id, higher first: latency-critical calls, then by remaining path in calls.
+@dataclass(frozen=True, slots=True)
+class Deduction:
+    """What is deduced for one call.
 
-    A program that names no output gets no preference: every priority is the remaining path.
+    `path` counts the calls from this one to the farthest output, `group_size` the calls of its task
+    group. The objective inside a group is throughput, also where the group is latency-critical.
     """
-    remaining = _remaining_paths(graph)
-    critical = _upstream(graph, [v for v, o in graph.outputs.items() if o in _LATENCY])
-    return {
-        call.id: remaining[call.output] + (_LATENCY_CRITICAL if call.output in critical else 0)
-        for call in graph.calls.values()
+
+    objective: Objective
+    critical: bool
+    path: int
+    group: str | None = None
+    group_size: int | None = None
+
+
+def deduce(graph: Graph, objective: Objective = "latency") -> dict[str, Deduction]:
+    """The deductions by call id.
+
+    In a graph that names no output, what nobody reads is wanted with `objective`.
+    """
+    outputs = graph.outputs or {
+        name: Output(variable=name, objective=objective)
+        for name in graph.producers
+        if not graph.consumers.get(name)
     }
+    paths = _remaining_paths(graph)
+    critical = _upstream(graph, [v for v, o in outputs.items() if o.objective != "throughput"])
+    groups = _task_groups(graph, paths)
+    sizes = Counter(groups.values())
+
+    def deduction(call: SemanticCall) -> Deduction:
+        needed = call.output in critical
+        path, group = paths[call.output], groups.get(call.id)
+        if group is not None:
+            return Deduction("throughput", needed, path, group, sizes[group])
+        output = outputs.get(call.output)
+        if output is not None and output.objective != "throughput":
+            return Deduction(output.objective, needed, path)
+        return Deduction("latency" if needed else "throughput", needed, path)
+
+    return {call.id: deduction(call) for call in graph.calls.values()}
 
 
 def _remaining_paths(graph: Graph) -> dict[str, int]:
@@ -62,3 +99,41 @@ def _upstream(graph: Graph, outputs: list[str]) -> set[str]:
         if producer is not None:
             stack += inputs_of(producer)
     return found
+
+
+_Stage = tuple[str, int]  # what a group feeds, and how many calls before it
+
+
+def _task_groups(graph: Graph, paths: dict[str, int]) -> dict[str, str]:
+    """Names of task groups by call id; a call without siblings has none."""
+    stages: dict[str, _Stage] = {}
+    nearest_first = sorted(graph.calls.values(), key=lambda call: paths[call.output])
+    for _, calls in groupby(nearest_first, key=lambda call: paths[call.output]):
+        siblings: defaultdict[_Stage, list[str]] = defaultdict(list)
+        for call in calls:
+            if (stage := _stage(graph, call.output, paths, stages)) is not None:
+                siblings[stage].append(call.id)
+        for stage, members in siblings.items():
+            if len(members) > 1:
+                stages.update(dict.fromkeys(members, stage))
+    return {call_id: _name(*stage) for call_id, stage in stages.items()}
+
+
+def _stage(
+    graph: Graph, variable: str, paths: dict[str, int], stages: dict[str, _Stage]
+) -> _Stage | None:
+    """What a variable is for: the consumer with the longest way to go, through transforms."""
+    while consumers := graph.consumers.get(variable):
+        node = max(consumers, key=lambda consumer: paths[consumer.output])
+        if isinstance(node, SemanticCall):
+            feeds, distance = stages.get(node.id, (node.id, 0))
+            return feeds, distance + 1
+        variable = node.output
+    output = graph.outputs.get(variable)
+    return (output.group, 0) if output is not None and output.group is not None else None
+
+
+def _name(feeds: str, distance: int) -> str:
+    if distance == 0:
+        return feeds
+    return f"{feeds}.inputs" if distance == 1 else f"{feeds}.inputs.{distance}"

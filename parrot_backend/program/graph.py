@@ -4,14 +4,8 @@ from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 
 from parrot_backend.errors import ConflictError, InvalidRequestError
-from parrot_backend.protocol import (
-    Objective,
-    Program,
-    SemanticCall,
-    Text,
-    Transform,
-    VariableSegment,
-)
+from parrot_backend.messages import Text, VariableSegment
+from parrot_backend.protocol import Output, Program, SemanticCall, Transform
 
 Node = SemanticCall | Transform
 
@@ -37,7 +31,7 @@ class Graph:
         self.calls: dict[str, SemanticCall] = {}
         self.producers: dict[str, Node | None] = {}
         self.consumers: dict[str, list[Node]] = {}
-        self.outputs: dict[str, Objective] = {}
+        self.outputs: dict[str, Output] = {}
 
     def add(self, program: Program) -> None:
         """Take a program in, whole or not at all.
@@ -52,7 +46,7 @@ class Graph:
         _check_acyclic(program, producers)
         self.producers.update(producers)
         self.calls.update((call.id, call) for call in program.calls)
-        self.outputs.update((output.variable, output.objective) for output in program.outputs)
+        self.outputs.update((output.variable, output) for output in program.outputs)
         for node in _nodes(program):
             for name in inputs_of(node):
                 self.consumers.setdefault(name, []).append(node)

@@ -6,7 +6,11 @@ from collections.abc import AsyncGenerator, Callable
 
 from parrot_backend.engines.base import Delta, FinishReason, TokenLogprobs
 from parrot_backend.errors import ParrotError
-from parrot_backend.protocol import CallState, CallView, ChatRequest
+from parrot_backend.protocol import Objective
+from parrot_backend.serving.tool_calls import assembled
+from parrot_backend.text_protocol import Request
+from parrot_backend.tools import ToolCall
+from parrot_backend.views import CallState, CallView
 
 
 class Call:
@@ -18,18 +22,24 @@ class Call:
     def __init__(
         self,
         call_id: str,
-        request: ChatRequest | None = None,
+        request: Request | None = None,
         *,
         output: str | None = None,
         inputs: list[str] | None = None,
-        priority: int = 0,
     ) -> None:
         self.id = call_id
         self.request = request
         self.output = output
         self.inputs = inputs or []
-        self.priority = priority
+        self.objective: Objective = "latency"
+        self.group: str | None = None
+        self.path = 1
+        self.priority = 0
         self.created = time.time()
+        self.queued: float | None = None
+        self.started: float | None = None
+        self.first_token: float | None = None
+        self.finished: float | None = None
         self.state: CallState = "waiting"
         self.claimed = False
         self.prompt_tokens = 0
@@ -39,6 +49,7 @@ class Call:
         self.error: ParrotError | None = None
         self.on_abandoned: Callable[[Call], None] | None = None
         self._deltas: list[Delta] = []
+        self._at_end: list[Callable[[], None]] = []
         self.readers = 0
         self._news = asyncio.Event()
 
@@ -58,12 +69,19 @@ class Call:
         return "".join(delta.text for delta in self._deltas)
 
     @property
+    def tool_calls(self) -> list[ToolCall]:
+        """The tool calls so far; they are no part of the text."""
+        return assembled(piece for delta in self._deltas for piece in delta.tool_calls)
+
+    @property
     def logprobs(self) -> list[TokenLogprobs]:
         """Those of what was generated so far, where the request asks for them."""
         return [logprobs for delta in self._deltas for logprobs in delta.logprobs]
 
     def publish(self, delta: Delta) -> None:
         """Add what a step produced; readers see it when this callback of the loop is over."""
+        if self.first_token is None:
+            self.started, self.first_token = delta.started, time.time()
         self.cached_tokens = delta.cached_tokens
         self.completion_tokens += len(delta.tokens)
         self.finish_reason = delta.finish_reason
@@ -72,8 +90,17 @@ class Call:
 
     def end(self, state: CallState, error: ParrotError | None = None) -> None:
         """Nothing more will come; readers get `error` where there is one."""
-        self.state, self.error = state, error
+        self.state, self.error, self.finished = state, error, time.time()
         self._wake()
+        while self._at_end:
+            self._at_end.pop()()
+
+    def at_end(self, act: Callable[[], None]) -> None:
+        """Have something done when the call has ended; at once where it has."""
+        if self.ended:
+            act()
+        else:
+            self._at_end.append(act)
 
     async def read(self) -> AsyncGenerator[Delta, None]:
         """Everything from the first token on.
@@ -112,6 +139,13 @@ class Call:
             claimed=self.claimed,
             output=self.output,
             inputs=self.inputs,
+            objective=self.objective,
+            group=self.group,
+            path=self.path,
+            queued=self.queued,
+            started=self.started,
+            first_token=self.first_token,
+            finished=self.finished,
             prompt_tokens=self.prompt_tokens,
             cached_tokens=self.cached_tokens,
             completion_tokens=self.completion_tokens,

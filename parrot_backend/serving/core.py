@@ -8,11 +8,13 @@ from collections import OrderedDict
 
 from parrot_backend.engines.base import Engine
 from parrot_backend.errors import CancelledCallError, NotFoundError, OverloadedError
-from parrot_backend.protocol import ChatRequest
+from parrot_backend.protocol import Scope, SessionRequest
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.limits import Limits
+from parrot_backend.serving.ranking import Ranking
 from parrot_backend.serving.scheduler import Scheduler
 from parrot_backend.serving.session import Session
+from parrot_backend.text_protocol import PromptRequest, Request
 
 
 class ServingCore:
@@ -24,21 +26,35 @@ class ServingCore:
         self._scheduler = Scheduler(engine, limits.unfinished_calls)
         self._sessions: dict[str, Session] = {}
         self._closed: OrderedDict[str, Session] = OrderedDict()
+        self._threads: dict[tuple[str, str], Session] = {}
+        self._groups: OrderedDict[str, Ranking] = OrderedDict()
 
-    def open(self, tenant: str = "") -> Session:
-        """A new session.
+    def open(self, tenant: str = "", opening: SessionRequest | None = None) -> Session:
+        """A new session, its program not yet submitted.
 
         Raises:
             OverloadedError: too many are open.
         """
-        if len(self._sessions) >= self.limits.sessions:
+        if len(self._sessions) >= self.limits.sessions and not self._close_a_thread():
             raise OverloadedError(
                 f"{len(self._sessions)} sessions are open, the most this server takes: close some "
                 "(DELETE /v1/sessions/{id}) or try again later"
             )
-        session = Session(f"s-{secrets.token_hex(12)}", self._scheduler, self.limits, tenant)
+        session = Session(
+            f"s-{secrets.token_hex(12)}",
+            self._scheduler,
+            self.limits,
+            tenant,
+            opening or SessionRequest(),
+        )
         self._sessions[session.id] = session
         return session
+
+    def sessions(self, thread: str | None = None) -> list[Session]:
+        """The open sessions and the last closed ones, the newest first; of one thread, if named."""
+        found = [*self._closed.values(), *self._sessions.values()]
+        chosen = (s for s in found if thread is None or s.opening.thread == thread)
+        return sorted(chosen, key=lambda session: session.created, reverse=True)
 
     def get(self, session_id: str) -> Session:
         """An open session.
@@ -62,18 +78,41 @@ class ServingCore:
         session = self.get(session_id)
         del self._sessions[session_id]
         session.close()
+        thread = (session.tenant, session.opening.thread or "")
+        if self._threads.get(thread) is session:
+            del self._threads[thread]
         self._closed[session_id] = session
         while len(self._closed) > self.limits.closed_sessions:
             self._closed.popitem(last=False)
         return session
 
-    def run(self, request: ChatRequest) -> Call:
-        """Run a request that belongs to no session; it stops when its reader leaves."""
+    def run(self, request: Request, scope: Scope | None = None) -> Call:
+        """Run a request that names no session; it stops when its reader leaves.
+
+        One that names a thread runs in the thread's session, where there is room for one.
+
+        Raises:
+            NotFoundError: the request names a model that is not served.
+            OverloadedError: a limit is reached.
+        """
+        scope = scope or Scope()
+        if (session := self._of_thread(scope)) is not None:
+            return session.take(request, scope)
         request.model = self._scheduler.check_model(request.model)
-        call = Call(f"chat-{secrets.token_hex(12)}", request)
+        kind = "cmpl" if isinstance(request, PromptRequest) else "chat"
+        call = Call(f"{kind}-{secrets.token_hex(12)}", request)
+        self._ranking_of(scope.group).rank(call, scope)
         call.on_abandoned = self._abandon
         self._scheduler.start(call)
         return call
+
+    def check_model(self, model: str | None) -> str:
+        """The name of the model that serves `model`; None means the server's own.
+
+        Raises:
+            NotFoundError: this server does not serve that model.
+        """
+        return self._scheduler.check_model(model)
 
     async def expire_idle(self) -> None:
         """Close sessions that nobody uses any more; runs until it is cancelled."""
@@ -90,6 +129,44 @@ class ServingCore:
         for session_id in list(self._sessions):
             self.close(session_id)
         await self._scheduler.aclose()
+
+    def _of_thread(self, scope: Scope, tenant: str = "") -> Session | None:
+        """The session of a thread, a new one where it has none or that is full.
+
+        A thread is a hint: without room for its session, its requests run outside of any.
+        """
+        if scope.thread is None:
+            return None
+        session = self._threads.get((tenant, scope.thread))
+        if session is None or session.full:
+            objective = scope.objective or "latency"
+            opening = SessionRequest(thread=scope.thread, objective=objective, tags=scope.tags)
+            try:
+                session = self._threads[tenant, scope.thread] = self.open(tenant, opening)
+            except OverloadedError:
+                return None
+        return session
+
+    def _close_a_thread(self) -> bool:
+        """Make room: nobody has to close the sessions of threads, so the longest unused may go."""
+        idle = [session for session in self._threads.values() if not session.in_use]
+        if idle:
+            self.close(min(idle, key=lambda session: session.last_used).id)
+        return bool(idle)
+
+    def _ranking_of(self, group: str | None) -> Ranking:
+        """Outside of sessions a group is an application; single calls go in order of arrival.
+
+        They are as old as the application that will begin next, all alike, for the engine lets a
+        prompt wait for the prefix that another computes, but not for a less urgent one's.
+        """
+        if group is None:
+            return Ranking(self._scheduler.applications)
+        ranking = self._groups.pop(group, None) or Ranking(self._scheduler.new_application())
+        self._groups[group] = ranking
+        while len(self._groups) > self.limits.sessions:
+            self._groups.popitem(last=False)
+        return ranking
 
     def _abandon(self, call: Call) -> None:
         self._scheduler.cancel(call)

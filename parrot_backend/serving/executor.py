@@ -9,12 +9,15 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from parrot_backend.errors import CancelledCallError, DependencyError, ParrotError
-from parrot_backend.program.analysis import priorities
+from parrot_backend.program.analysis import deduce
 from parrot_backend.program.graph import Graph, Node, inputs_of
 from parrot_backend.program.render import render_call, render_transform
-from parrot_backend.protocol import Program, SemanticCall
+from parrot_backend.protocol import Objective, Program, SemanticCall
 from parrot_backend.serving.call import Call
+from parrot_backend.serving.conversations import Conversations
 from parrot_backend.serving.events import EventLog
+from parrot_backend.serving.expectations import Expectations
+from parrot_backend.serving.ranking import Ranking
 from parrot_backend.serving.scheduler import Scheduler
 from parrot_backend.serving.variables import Variables
 
@@ -26,6 +29,8 @@ class Executor:
         scheduler: where calls run.
         tenant: whose prefixes they share.
         events: where what happens is noted.
+        ranking: decides which of the session's calls go first.
+        objective: what is wanted of a program that names no output.
         touch: called when a call has ended, for the session is in use then.
         on_abandoned: called when the last reader of a running call has left it.
     """
@@ -36,15 +41,21 @@ class Executor:
         tenant: str,
         events: EventLog,
         *,
+        ranking: Ranking,
+        objective: Objective,
         touch: Callable[[], None],
         on_abandoned: Callable[[Call], None],
     ) -> None:
         self.graph = Graph()
         self.variables = Variables()
         self.calls: dict[str, Call] = {}
+        self.conversations = Conversations()
+        self._expectations = Expectations(scheduler, tenant)
         self._scheduler = scheduler
         self._tenant = tenant
         self._events = events
+        self._ranking = ranking
+        self._objective = objective
         self._touch = touch
         self._on_abandoned = on_abandoned
         self._claimable: dict[str, deque[Call]] = {}
@@ -60,16 +71,19 @@ class Executor:
         nodes: list[Node] = [*program.transforms, *program.calls]
         for name in [*program.variables, *(node.output for node in nodes)]:
             self.variables.declare(name)
-        priority = priorities(self.graph)
         for call in program.calls:
-            self.calls[call.id] = Call(
-                call.id, output=call.output, inputs=inputs_of(call), priority=priority[call.id]
-            )
+            self.calls[call.id] = Call(call.id, output=call.output, inputs=inputs_of(call))
             self._events.add("call_planned", call.id)
+        self._rank()
         for name, value in program.variables.items():
             if value is not None:
                 self._write(name, value)
         self._advance(nodes)
+        waiting = {self.calls[call.id]: call for call in program.calls}
+        self._expectations.add(
+            {call: planned for call, planned in waiting.items() if call.state == "waiting"},
+            self.variables.values,
+        )
 
     def write(self, name: str, value: str) -> None:
         """Give an input its value, and start what waited for it.
@@ -105,6 +119,7 @@ class Executor:
             call, tenant=self._tenant, on_first_token=self._on_first_token, on_end=self._on_end
         )
         self.calls[call.id] = call
+        self.conversations.join(call)
         self._events.add("call_started", call.id)
 
     def cancel(self, calls: Iterable[Call], reason: str) -> None:
@@ -114,6 +129,12 @@ class Executor:
             if not call.ended:
                 self._scheduler.cancel(call)
                 self._fail(call, error)
+
+    def _rank(self) -> None:
+        """Place the calls that have not started; each extension tells more of who needs them."""
+        for call_id, deduction in deduce(self.graph, self._objective).items():
+            if (call := self.calls[call_id]).state == "waiting":
+                self._ranking.rank_planned(call, deduction)
 
     # Forward: a settled input settles what reads it
 
@@ -133,7 +154,11 @@ class Executor:
             return []
         if node.output in self.variables.values:
             return []
-        return self._write(node.output, render_transform(node, self.variables.values))
+        try:
+            value = render_transform(node, self.variables.values)
+        except ParrotError as error:
+            return self._fail_variable(node.output, error)
+        return self._write(node.output, value)
 
     def _write(self, name: str, value: str) -> list[Node]:
         """Give a variable its value; who reads it is returned."""

@@ -1,16 +1,24 @@
 """From a request's parameters to the engine's."""
 
 import json
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from parrot_backend.engines.base import Grammar, Sampling
-from parrot_backend.parameters import JsonObjectFormat, StructuredOutputs
-from parrot_backend.protocol import ChatRequest
+from parrot_backend.engines.tool_format import OPENING
+from parrot_backend.parameters import (
+    GenerationParameters,
+    JsonObjectFormat,
+    ResponseFormat,
+    StructuredOutputs,
+)
+from parrot_backend.serving.json_schema import narrowed
+from parrot_backend.serving.tool_grammar import may_call, tool_grammar
+from parrot_backend.tools import ChatParameters
 
 T = TypeVar("T")
 
 
-def sampling_of(request: ChatRequest) -> Sampling:
+def sampling_of(request: GenerationParameters) -> Sampling:
     """The engine's view of a request's parameters; what is not given has OpenAI's default."""
     return Sampling(
         temperature=_or(request.temperature, 1.0),
@@ -26,6 +34,7 @@ def sampling_of(request: ChatRequest) -> Sampling:
         seed=request.seed,
         max_tokens=request.max_tokens,
         stop=tuple(request.stop or ()),
+        no_stop_after=OPENING if may_call(request) else None,
     )
 
 
@@ -33,16 +42,20 @@ def _or(value: T | None, default: T) -> T:
     return default if value is None else value
 
 
-def grammar_of(request: ChatRequest) -> Grammar | None:
+def grammar_of(request: GenerationParameters) -> Grammar | None:
     """What the request's answer must match."""
     if request.structured_outputs is not None:
         return _structured(request.structured_outputs)
-    if request.response_format is None:
-        return None
-    if isinstance(request.response_format, JsonObjectFormat):
-        return Grammar("json_schema", '{"type": "object"}', "response_format")
-    schema = request.response_format.json_schema.schema_
-    return Grammar("json_schema", json.dumps(schema), "response_format")
+    schema = None if request.response_format is None else _schema_of(request.response_format)
+    if may_call(request) or (isinstance(request, ChatParameters) and request.tools and not schema):
+        return tool_grammar(request, schema)
+    return None if schema is None else Grammar("json_schema", json.dumps(schema), "response_format")
+
+
+def _schema_of(response_format: ResponseFormat) -> dict[str, Any]:
+    if isinstance(response_format, JsonObjectFormat):
+        return {"type": "object"}
+    return narrowed(response_format.json_schema.schema_)
 
 
 def _structured(outputs: StructuredOutputs) -> Grammar:

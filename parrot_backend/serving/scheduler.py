@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from parrot_backend.engines.base import Engine, GenerationRequest
@@ -14,6 +15,8 @@ from parrot_backend.errors import (
 )
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.sampling import sampling_of
+from parrot_backend.serving.tool_calls import reader_of
+from parrot_backend.text_protocol import PromptRequest, Request
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +35,12 @@ class Scheduler:
         self._max_unfinished = max_unfinished
         self._tasks: dict[Call, asyncio.Task[None]] = {}
         self._closed = False
+        self.applications = 0
+
+    def new_application(self) -> int:
+        """The number of an application that begins now, `applications` before; older ones are lower."""
+        self.applications += 1
+        return self.applications - 1
 
     def check_model(self, model: str | None) -> str:
         """The name of the model that serves `model`; None means the server's own.
@@ -69,7 +78,7 @@ class Scheduler:
             raise OverloadedError(
                 f"{len(self._tasks)} calls are unfinished, the most this server takes: try again later"
             )
-        call.state = "running"
+        call.state, call.queued = "running", time.time()
         run = self._run(call, tenant, on_first_token, on_end)
         task = asyncio.create_task(run, name=f"call {call.id}")
         self._tasks[call] = task
@@ -79,6 +88,18 @@ class Scheduler:
         """Stop a call's task; the engine frees what it held within a step. The caller ends the call."""
         if (task := self._tasks.get(call)) is not None:
             task.cancel()
+
+    def prompt(self, request: Request) -> list[int]:
+        """The tokens of a request's prompt. Callable from any thread.
+
+        Raises:
+            InvalidRequestError: the model's template refuses it.
+        """
+        if not isinstance(request, PromptRequest):
+            return self.engine.encode(request.messages, request.tools or ())
+        if isinstance(request.prompt, str):
+            return self.engine.tokenize(request.prompt)
+        return request.prompt
 
     async def aclose(self) -> None:
         """Cancel what runs and wait until it is gone."""
@@ -104,17 +125,17 @@ class Scheduler:
         request = call.request
         if request is None:
             raise EngineError(f"call '{call.id}' was started before its inputs were there")
-        prompt = await asyncio.to_thread(self.engine.encode, request.messages)
+        prompt = await asyncio.to_thread(self.prompt, request)
         call.prompt_tokens = len(prompt)
         generation = GenerationRequest(
             prompt=prompt, sampling=sampling_of(request), priority=call.priority, tenant=tenant
         )
-        deltas = self.engine.generate(generation)
+        read, deltas = reader_of(request), self.engine.generate(generation)
         try:
             async for delta in deltas:
                 if call.completion_tokens == 0 and delta.tokens:
                     on_first_token(call)
-                call.publish(delta)
+                call.publish(read(delta))
                 if delta.finish_reason is not None:
                     call.state = "done"
                     on_end(call)

@@ -5,26 +5,49 @@ import time
 from collections import Counter
 
 from parrot_backend.errors import ConflictError, NotFoundError, OverloadedError
-from parrot_backend.protocol import ChatRequest, GraphView, Program, SessionEvent, SessionView
+from parrot_backend.protocol import ChatRequest, Program, Scope, SessionRequest
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.events import EventLog
 from parrot_backend.serving.executor import Executor
 from parrot_backend.serving.limits import Limits
+from parrot_backend.serving.ranking import Ranking
 from parrot_backend.serving.scheduler import Scheduler
+from parrot_backend.text_protocol import Request
+from parrot_backend.views import GraphView, SessionEvent, SessionView
 
 
 class Session:
-    """Takes programs and requests, within its limits, and tells how they stand."""
+    """Takes programs and requests, within its limits, and tells how they stand.
 
-    def __init__(self, session_id: str, scheduler: Scheduler, limits: Limits, tenant: str) -> None:
+    `opening` says whose it is and what is wanted in it.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        scheduler: Scheduler,
+        limits: Limits,
+        tenant: str,
+        opening: SessionRequest,
+    ) -> None:
         self.id = session_id
+        self.tenant = tenant
+        self.opening = opening
+        self.created = time.time()
         self.last_used = time.monotonic()
         self.closed = False
         self._scheduler = scheduler
         self._limits = limits
         self._events = EventLog(limits.events_per_session)
+        self._ranking = Ranking(scheduler.new_application())
         self._executor = Executor(
-            scheduler, tenant, self._events, touch=self.touch, on_abandoned=self._abandon
+            scheduler,
+            tenant,
+            self._events,
+            ranking=self._ranking,
+            objective=opening.objective,
+            touch=self.touch,
+            on_abandoned=self._abandon,
         )
         self._numbers = itertools.count(1)
 
@@ -42,8 +65,12 @@ class Session:
         self._check_models(program)
         self._executor.add(program)
 
-    def take(self, request: ChatRequest) -> Call:
+    def take(self, request: Request, scope: Scope | None = None) -> Call:
         """Claim the planned call that this request is equal to, or run it as a new one.
+
+        Args:
+            request: what is to be generated.
+            scope: which of the session's calls are its siblings, and what is wanted of it.
 
         Raises:
             NotFoundError: the request names a model that is not served.
@@ -51,8 +78,11 @@ class Session:
         """
         self.touch()
         request.model = self._scheduler.check_model(request.model)
-        call = self._executor.claim(request.claim_key())
-        return call if call is not None else self._run_new(request)
+        if isinstance(request, ChatRequest):
+            call = self._executor.claim(request.claim_key())
+            if call is not None:
+                return call
+        return self._run_new(request, scope or Scope())
 
     def set_variable(self, name: str, value: str) -> None:
         """Give an input its value, and start what waited for it.
@@ -88,6 +118,10 @@ class Session:
         return SessionView(
             id=self.id,
             closed=self.closed,
+            created=self.created,
+            objective=self.opening.objective,
+            thread=self.opening.thread,
+            tags=self.opening.tags,
             planned=sum(call.planned for call in calls),
             claimed=sum(call.claimed for call in calls),
             unplanned=sum(not call.planned for call in calls),
@@ -104,9 +138,12 @@ class Session:
 
     def graph(self) -> GraphView:
         """The program and how far it is."""
+        calls = list(self._executor.calls.values())
         return GraphView(
-            calls=[call.view() for call in self._executor.calls.values()],
+            calls=[call.view() for call in calls],
             variables=self._executor.variables.views(),
+            groups=self._ranking.groups(calls),
+            conversations=self._executor.conversations.views(),
         )
 
     def events(self, after: int) -> list[SessionEvent]:
@@ -128,13 +165,21 @@ class Session:
         calls = self._executor.calls.values()
         return self._executor.variables.readers > 0 or any(call.readers for call in calls)
 
-    def _run_new(self, request: ChatRequest) -> Call:
-        count = len(self._executor.calls)
-        if count >= self._limits.calls_per_session:
+    @property
+    def full(self) -> bool:
+        """Whether it holds as many calls as it may."""
+        return len(self._executor.calls) >= self._limits.calls_per_session
+
+    def _run_new(self, request: Request, scope: Scope) -> Call:
+        if self.full:
+            count = len(self._executor.calls)
             raise OverloadedError(
-                f"session '{self.id}' holds {count} calls, the most it may: open a new one"
+                f"session '{self.id}' holds {count} calls, the most it may: open a new one",
+                code="session_full",
             )
         call = Call(f"request-{next(self._numbers)}", request)
+        objective = scope.objective or self.opening.objective
+        self._ranking.rank(call, scope.model_copy(update={"objective": objective}))
         self._executor.run(call)
         return call
 
@@ -144,7 +189,8 @@ class Session:
         self._executor.cancel([call], reason)
         if not self.in_use:
             calls = self._executor.calls.values()
-            self._executor.cancel((other for other in calls if not other.claimed), reason)
+            plan = (other for other in calls if other.planned and not other.claimed)
+            self._executor.cancel(plan, reason)
 
     def _check_room(self, program: Program) -> None:
         nodes = len(program.calls) + len(program.transforms)

@@ -3,7 +3,7 @@
 import asyncio
 
 from parrot_backend.errors import ConflictError, DeadlineError, NotFoundError, ParrotError
-from parrot_backend.protocol import VariableView
+from parrot_backend.views import VariableView
 
 
 class Variables:

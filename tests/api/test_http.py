@@ -142,7 +142,7 @@ def test_a_failing_request_has_its_status_streamed_or_not(http: httpx.Client, st
             "leave out response_format",
         ),
         (chat("x", structured_outputs={"choice": [""]}), "structured_outputs.choice.0", "at least"),
-        (chat("x", tools=[{"type": "function"}]), "tools", "not known or not supported"),
+        (chat("x", functions=[{"name": "f"}]), "functions", "send 'tools' instead"),
         (chat("x", tempreature=1), "tempreature", "not known or not supported"),
         ({"messages": []}, "messages", "at least 1"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "messages.0.role", "Input should be"),

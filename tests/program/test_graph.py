@@ -3,10 +3,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parrot_backend.errors import ConflictError, InvalidRequestError, ParrotError
-from parrot_backend.program.analysis import priorities
+from parrot_backend.program.analysis import Deduction, deduce
 from parrot_backend.program.graph import Graph
 from parrot_backend.program.render import render_call, render_transform
-from parrot_backend.protocol import Output, Program
+from parrot_backend.protocol import Objective, Output, Program
 from tests.programs import call, join, request
 
 
@@ -70,16 +70,71 @@ def test_rendering_joins_literals_and_values() -> None:
     assert render_transform(join("j", "--", "<{x}>", "{y}"), values) == "<one>--two"
 
 
-def test_latency_outputs_go_first_and_among_them_the_longest_way() -> None:
+def test_objectives_are_deduced_from_the_outputs_backward() -> None:
     program = Program(
         calls=[call("a", "1"), call("b", "{a.out}"), call("c", "{b.out}"), call("bulk", "2")],
         outputs=[
-            Output(variable="c.out", objective="latency"),
+            Output(variable="c.out", objective="ttft"),
             Output(variable="bulk.out", objective="throughput"),
         ],
     )
-    priority = priorities(graph_of(program))
-    assert priority["a"] > priority["b"] > priority["c"] > priority["bulk"]
+    assert deduce(graph_of(program)) == {
+        "a": Deduction("latency", True, 3),
+        "b": Deduction("latency", True, 2),
+        "c": Deduction("ttft", True, 1),
+        "bulk": Deduction("throughput", False, 1),
+    }
+
+
+@pytest.mark.parametrize("objective", ["latency", "throughput", "tpot"])
+def test_without_outputs_what_nobody_reads_is_wanted(objective: Objective) -> None:
+    graph = graph_of(Program(calls=[call("a", "1"), call("b", "{a.out}")]))
+    assert deduce(graph, objective)["b"] == Deduction(objective, objective != "throughput", 1)
+    assert deduce(graph, objective)["a"].critical is (objective != "throughput")
+
+
+def groups(program: Program) -> dict[str, str | None]:
+    return {call_id: found.group for call_id, found in deduce(graph_of(program)).items()}
+
+
+def test_siblings_that_feed_one_consumer_are_a_task_group() -> None:
+    program = Program(
+        transforms=[join("all", "+", "{a.out}", "{b.out}")],
+        calls=[call("a", "1"), call("b", "2"), call("alone", "3"), call("c", "{all}{alone.out}!")],
+        outputs=[Output(variable="c.out")],
+    )
+    assert groups(program) == dict.fromkeys(["a", "b", "alone"], "c.inputs") | {"c": None}
+    assert deduce(graph_of(program))["a"] == Deduction("throughput", True, 2, "c.inputs", 3)
+
+
+def test_a_stage_before_a_task_group_is_one_too() -> None:
+    """a1 -> b1 -> c, a2 -> b2 -> c; and x -> y -> z, where nobody has a sibling."""
+    pairs = [
+        call(f"{stage}{i}", text)
+        for i in "12"
+        for stage, text in (("a", i), ("b", f"{{a{i}.out}}"))
+    ]
+    single = [call("x", "9"), call("y", "{x.out}"), call("z", "{y.out}{x.out}")]
+    program = Program(calls=[*pairs, *single, call("c", "{b1.out}{b2.out}")])
+    assert groups(program) == {
+        "a1": "c.inputs.2",
+        "a2": "c.inputs.2",
+        "b1": "c.inputs",
+        "b2": "c.inputs",
+        **dict.fromkeys(["c", "x", "y", "z"]),
+    }
+
+
+def test_outputs_that_are_wanted_together_are_a_task_group() -> None:
+    program = Program(
+        calls=[call("a", "1"), call("b", "2"), call("c", "3")],
+        outputs=[
+            Output(variable="a.out", group="answers"),
+            Output(variable="b.out", group="answers"),
+            Output(variable="c.out"),
+        ],
+    )
+    assert groups(program) == {"a": "answers", "b": "answers", "c": None}
 
 
 @given(st.integers(1, 40), st.data())
@@ -97,5 +152,7 @@ def test_the_remaining_path_is_the_longest_one(count: int, data: st.DataObject) 
     longest_of: dict[int, int] = {}
     for i in reversed(range(count)):
         longest_of[i] = 1 + max((longest(k) for k in range(i, count) if i in reads[k]), default=0)
-    found = priorities(graph_of(Program(calls=calls)))
-    assert found == {f"c{i}": longest_of[i] for i in range(count)}
+    found = deduce(graph_of(Program(calls=calls)))
+    assert {name: d.path for name, d in found.items()} == {
+        f"c{i}": longest_of[i] for i in range(count)
+    }

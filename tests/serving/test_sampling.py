@@ -22,7 +22,8 @@ def test_response_formats() -> None:
     grammar = grammar_of(
         request("x", response_format={"type": "json_schema", "json_schema": wrapped})
     )
-    assert grammar == Grammar("json_schema", json.dumps(SCHEMA), "response_format")
+    closed = {**SCHEMA, "additionalProperties": False}
+    assert grammar == Grammar("json_schema", json.dumps(closed), "response_format")
     grammar = grammar_of(request("x", response_format={"type": "json_object"}))
     assert grammar is not None
     assert json.loads(grammar.source) == {"type": "object"}

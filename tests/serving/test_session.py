@@ -14,13 +14,13 @@ from parrot_backend.errors import (
     OverloadedError,
     ParrotError,
 )
-from parrot_backend.protocol import Output, Program
+from parrot_backend.protocol import Output, Program, Scope, Transform
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.core import ServingCore
 from parrot_backend.serving.limits import Limits
 from parrot_backend.serving.session import Session
 from tests.doubles import ScriptedEngine
-from tests.programs import call, join, request
+from tests.programs import call, join, request, text
 
 
 @pytest.fixture
@@ -142,6 +142,14 @@ async def test_a_failure_fails_exactly_what_depends_on_it(session: Session) -> N
         await session.read_variable("last.out", 5)
     view = session.view()
     assert (view.done, view.failed) == (2, 3)
+
+
+async def test_a_transform_that_fails_fails_what_reads_it(session: Session) -> None:
+    field = Transform(op="json_field", inputs=[text("{a.out}")], path=["x"], output="field")
+    session.submit(Program(transforms=[field], calls=[call("a", "abc"), call("b", "{field}")]))
+    with pytest.raises(DependencyError, match="transform 'field' finds no json field x"):
+        await session.read_variable("b.out", 5)
+    assert (session.view().done, session.view().failed) == (1, 1)
 
 
 async def test_a_failed_prediction_is_no_answer(session: Session) -> None:
@@ -285,3 +293,32 @@ async def test_an_unknown_model_is_refused(session: Session) -> None:
     with pytest.raises(ParrotError) as caught:
         session.submit(Program(calls=[call("a", "x").model_copy(update={"model": "other"})]))
     assert caught.value.param == "calls.0.model"
+
+
+async def test_an_extension_tells_more_of_who_waits(
+    session: Session, engine: ScriptedEngine
+) -> None:
+    """Calls that have not started yet are placed anew when the program grows."""
+    release = engine.hold("slow")
+    session.submit(
+        Program(calls=[call("slow", "slow"), call("a", "a{slow.out}"), call("b", "b{slow.out}")])
+    )
+    assert session.graph().groups == []
+    session.submit(Program(calls=[call("c", "{a.out}{b.out}")], outputs=[Output(variable="c.out")]))
+    (group,) = session.graph().groups
+    assert (group.name, group.calls) == ("c.inputs", ["a", "b"])
+    release.set()
+    await session.read_variable("c.out", 5)
+    assert engine.priorities["awols"] == engine.priorities["bwols"]
+    assert [view.path for view in session.graph().calls] == [2, 2, 2, 1]
+
+
+async def test_a_request_is_placed_by_its_scope(session: Session, engine: ScriptedEngine) -> None:
+    calls = [
+        session.take(request(text), scope)
+        for text, scope in (("now", Scope()), ("bulk", Scope(objective="throughput")))
+    ]
+    for running in calls:
+        await text_of(running)
+    assert engine.priorities["now"] > engine.priorities["bulk"]
+    assert [view.objective for view in session.graph().calls] == ["latency", "throughput"]

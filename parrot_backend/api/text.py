@@ -1,0 +1,37 @@
+"""Raw text, without a chat template: OpenAI's completions, and the tokenizer."""
+
+import asyncio
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from parrot_backend.api.answer import answer
+from parrot_backend.api.choices import start
+from parrot_backend.api.scope import InScope, Taker
+from parrot_backend.api.state import core_of
+from parrot_backend.api.text_completion import TextShape
+from parrot_backend.text_protocol import CompletionRequest, TokenizeAnswer, TokenizeRequest
+
+router = APIRouter(prefix="/v1", tags=["text"])
+
+
+@router.post("/completions", response_model=None)
+async def completions(
+    body: CompletionRequest, http: Request, take: Taker, scope: InScope
+) -> Response:
+    """Go on from raw prompts, one or many; those of one request run together."""
+    calls = start(body, take, scope)
+    return await answer(http, calls, body, TextShape(body.n or 1))
+
+
+@router.post("/tokenize")
+async def tokenize(body: TokenizeRequest, http: Request) -> TokenizeAnswer:
+    """The token ids of a text, or of messages in the model's chat template (as vLLM's route)."""
+    core = core_of(http)
+    core.check_model(body.model)
+    if body.prompt is not None:
+        tokens = await asyncio.to_thread(core.engine.tokenize, body.prompt)
+    else:
+        tokens = await asyncio.to_thread(core.engine.encode, body.messages or [], body.tools or [])
+    context = core.engine.model.context_length
+    return TokenizeAnswer(tokens=tokens, count=len(tokens), max_model_len=context)

@@ -1,0 +1,35 @@
+"""Conversations: requests of which each goes on where an answer to an earlier one ended."""
+
+from parrot_backend.protocol import ChatRequest
+from parrot_backend.serving.call import Call
+
+
+class Conversations:
+    """The conversations of one session, found by the messages alone.
+
+    A request continues the call whose messages it repeats, with the assistant's message behind them:
+    an agent's next step, a chat's next turn.
+    """
+
+    def __init__(self) -> None:
+        self._by_messages: dict[int, list[str]] = {}
+        self._all: list[list[str]] = []
+
+    def join(self, call: Call) -> None:
+        """Note a call that is about to run."""
+        if not isinstance(call.request, ChatRequest):
+            return
+        key, conversation = 0, None
+        for message in call.request.messages:
+            if message.role == "assistant":
+                conversation = self._by_messages.get(key, conversation)
+            key = hash((key, message.model_dump_json()))
+        if conversation is None:
+            conversation = []
+            self._all.append(conversation)
+        conversation.append(call.id)
+        self._by_messages[key] = conversation
+
+    def views(self) -> list[list[str]]:
+        """The ids of the calls of each, in order; single calls are no conversation."""
+        return [conversation for conversation in self._all if len(conversation) > 1]

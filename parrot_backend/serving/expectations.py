@@ -1,0 +1,56 @@
+"""Expectations: what calls that wait for their inputs will begin with is kept by the engine."""
+
+import asyncio
+from collections.abc import Mapping
+from itertools import takewhile
+
+from parrot_backend.errors import ParrotError
+from parrot_backend.program.render import render_beginning
+from parrot_backend.protocol import ChatRequest, SemanticCall
+from parrot_backend.serving.call import Call
+from parrot_backend.serving.scheduler import Scheduler
+
+# Two values that an input may have. The tokens that both prompts begin with, every one begins with.
+_EXAMPLES = "0", "a"
+
+
+class Expectations:
+    """Those of one session; each lasts until its call has ended.
+
+    Args:
+        scheduler: knows the engine and how it writes prompts.
+        tenant: whose prefixes they are.
+    """
+
+    def __init__(self, scheduler: Scheduler, tenant: str) -> None:
+        self._scheduler = scheduler
+        self._tenant = tenant
+        self._prefixes: dict[str, list[int]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, calls: Mapping[Call, SemanticCall], values: Mapping[str, str]) -> None:
+        """Expect calls, whose inputs have the `values` that are there already."""
+        beginnings = {
+            call: [render_beginning(planned, values, example) for example in _EXAMPLES]
+            for call, planned in calls.items()
+        }
+        task = asyncio.create_task(self._tell(beginnings), name="expectations")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tell(self, beginnings: Mapping[Call, list[ChatRequest]]) -> None:
+        for call, examples in beginnings.items():
+            if not call.ended and (prefix := await self._prefix(examples)):
+                call.at_end(self._scheduler.engine.expect(prefix, self._tenant))
+
+    async def _prefix(self, examples: list[ChatRequest]) -> list[int]:
+        """Calls of one chain often begin alike: each beginning is encoded once."""
+        key = examples[0].claim_key()
+        if key not in self._prefixes:
+            try:
+                prompts = [await asyncio.to_thread(self._scheduler.prompt, e) for e in examples]
+            except ParrotError:
+                return []  # the call itself will say what is wrong with it
+            pairs = takewhile(lambda pair: pair[0] == pair[1], zip(*prompts, strict=False))
+            self._prefixes[key] = [token for token, _ in pairs]
+        return self._prefixes[key]
