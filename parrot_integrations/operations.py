@@ -10,15 +10,8 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
-from parrot_backend.protocol import (
-    SESSION_HEADER,
-    EventList,
-    GraphView,
-    Program,
-    SessionEvent,
-    SessionRequest,
-    SessionView,
-)
+from parrot_backend.protocol import SESSION_HEADER, Program, Scope, SessionRequest
+from parrot_backend.views import EventList, GraphView, SessionEvent, SessionList, SessionView
 
 T = TypeVar("T")
 ViewT = TypeVar("ViewT", bound=BaseModel)
@@ -45,13 +38,27 @@ class Operation(Generic[T]):
 
     def without_session(self) -> "Operation[T]":
         """The same request outside any session."""
-        return replace(self, headers={})
+        headers = {k: v for k, v in self.headers.items() if k != SESSION_HEADER}
+        return replace(self, headers=headers)
 
 
-def chat(body: Mapping[str, Any], session_id: str | None) -> Operation[dict[str, Any]]:
+def chat(
+    body: Mapping[str, Any], session_id: str | None, scope: Scope
+) -> Operation[dict[str, Any]]:
     """A chat request in OpenAI's form, part of a session where one is named."""
-    headers = {SESSION_HEADER: session_id} if session_id else {}
+    headers = scope.headers() | ({SESSION_HEADER: session_id} if session_id else {})
     return Operation("POST", "/v1/chat/completions", _as_it_is, dict(body), headers=headers)
+
+
+def completion(body: Mapping[str, Any], scope: Scope) -> Operation[dict[str, Any]]:
+    """A request in OpenAI's form to go on from raw prompts; it claims nothing."""
+    headers = scope.headers()
+    return Operation("POST", "/v1/completions", _as_it_is, dict(body), headers=headers)
+
+
+def tokenize(body: Mapping[str, Any]) -> Operation[list[int]]:
+    """The token ids of a text, or of messages in the model's chat template."""
+    return Operation("POST", "/v1/tokenize", _tokens, dict(body))
 
 
 def models() -> Operation[list[dict[str, Any]]]:
@@ -59,10 +66,22 @@ def models() -> Operation[list[dict[str, Any]]]:
     return Operation("GET", "/v1/models", _data)
 
 
-def open_session(program: Program | None) -> Operation[SessionView]:
+def open_session(program: Program | None, scope: Scope) -> Operation[SessionView]:
     """A new session, its first program submitted with it."""
-    body = SessionRequest(program=program).model_dump(mode="json")
+    opening = SessionRequest(
+        program=program,
+        objective=scope.objective or "latency",
+        thread=scope.thread,
+        tags=scope.tags,
+    )
+    body = opening.model_dump(mode="json")
     return Operation("POST", "/v1/sessions", SessionView.model_validate, body)
+
+
+def sessions(thread: str | None) -> Operation[list[SessionView]]:
+    """The sessions that can be inspected, those of one thread where it is named."""
+    params = {} if thread is None else {"thread": thread}
+    return Operation("GET", "/v1/sessions", _sessions, params=params)
 
 
 def session(session_id: str) -> Operation[SessionView]:
@@ -100,8 +119,16 @@ def _as_it_is(answer: Any) -> dict[str, Any]:
     return dict(answer)
 
 
+def _tokens(answer: Any) -> list[int]:
+    return list(answer["tokens"])
+
+
 def _data(answer: Any) -> list[dict[str, Any]]:
     return list(answer["data"])
+
+
+def _sessions(answer: Any) -> list[SessionView]:
+    return SessionList.model_validate(answer).data
 
 
 def _events(answer: Any) -> list[SessionEvent]:

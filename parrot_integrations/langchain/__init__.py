@@ -1,4 +1,4 @@
-"""Parrot for LangChain: the chat model, and `compile()` for chains that are made of it."""
+"""Parrot for LangChain: the chat model, the LLM, and `compile()` for chains that are made of it."""
 
 try:
     import langchain_core  # noqa: F401
@@ -11,5 +11,22 @@ except ImportError as error:
 from parrot_integrations.langchain.chat_models import ChatParrot
 from parrot_integrations.langchain.compile import CompiledRunnable, compile
 from parrot_integrations.langchain.join import JoinTexts, join_texts
+from parrot_integrations.langchain.llms import ParrotLLM
+from parrot_integrations.planning import transforms
+from parrot_integrations.planning.transforms import semantic_transform
+from parrot_integrations.scope import task_group
+from parrot_integrations.sessions import ParrotSession, parrot_session
 
-__all__ = ["ChatParrot", "CompiledRunnable", "JoinTexts", "compile", "join_texts"]
+__all__ = [
+    "ChatParrot",
+    "CompiledRunnable",
+    "JoinTexts",
+    "ParrotLLM",
+    "ParrotSession",
+    "compile",
+    "join_texts",
+    "parrot_session",
+    "semantic_transform",
+    "task_group",
+    "transforms",
+]

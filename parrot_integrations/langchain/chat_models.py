@@ -1,28 +1,28 @@
 """The chat model."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import aclosing, closing
-from typing import Any, Self, cast
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LangSmithParams
-from langchain_core.messages import BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.utils import from_env, secret_from_env
-from pydantic import AliasChoices, ConfigDict, Field, SecretStr, model_validator
+from langchain_core.language_models import LanguageModelInput, ModelProfile
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
 
-from parrot_integrations import __version__
-from parrot_integrations.client import ParrotClient, shared_client
+from parrot_integrations.langchain.base_chat import BaseChatParrot
 from parrot_integrations.langchain.errors import model_errors
 from parrot_integrations.langchain.messages import to_wire
-from parrot_integrations.langchain.results import PROVIDER, ChunkTranslator, chat_result
-from parrot_integrations.parameters import check_one_choice, merged_parameters
+from parrot_integrations.langchain.profile import PROFILE, with_context_length
+from parrot_integrations.langchain.structured_output import Method, Structured, structured_output
+from parrot_integrations.langchain.tools import (
+    Schema,
+    ToolChoice,
+    wire_response_format,
+    wire_tool_choice,
+    wire_tools,
+)
 
-# They decide how an answer is fetched, not what it is.
-_TRANSPORT_KWARGS = {"stream", "stream_options", "stream_usage"}
 
-
-class ChatParrot(BaseChatModel):
+class ChatParrot(BaseChatParrot):
     """Chat model of a Parrot backend.
 
     Setup:
@@ -42,8 +42,11 @@ class ChatParrot(BaseChatModel):
             Sampling temperature; 0 is greedy.
         max_tokens: int | None
             Most tokens to generate.
-        top_p, top_k, seed, stop:
-            Nucleus, most likely tokens, seed of the random numbers, stop strings.
+        logprobs: bool | None
+            Whether to tell the probability of each token.
+        top_p, top_k, presence_penalty, frequency_penalty, seed, stop, n:
+            Nucleus, most likely tokens, penalties, seed of the random numbers, stop strings, number
+            of answers.
 
     Key init args — client params:
         base_url: str | None
@@ -80,6 +83,13 @@ class ChatParrot(BaseChatModel):
             print(chunk.text, end="")
         ```
 
+        ```python
+        full = None
+        for chunk in llm.stream(messages):
+            full = chunk if full is None else full + chunk
+        full
+        ```
+
     Async:
         ```python
         await llm.ainvoke(messages)
@@ -88,6 +98,57 @@ class ChatParrot(BaseChatModel):
             print(chunk.text, end="")
 
         await llm.abatch([messages, messages])
+        ```
+
+    Tool calling:
+        ```python
+        from pydantic import BaseModel, Field
+
+
+        class GetWeather(BaseModel):
+            '''Get the current weather in a given location.'''
+
+            location: str = Field(description="The city and country, e.g. Paris, France")
+
+
+        llm_with_tools = llm.bind_tools([GetWeather], tool_choice="any")
+        message = llm_with_tools.invoke("What is the weather in Rome?")
+        message.tool_calls
+        ```
+
+        ```python
+        [
+            {
+                "name": "GetWeather",
+                "args": {"location": "Rome"},
+                "id": "call_5fc58a1b",
+                "type": "tool_call",
+            }
+        ]
+        ```
+
+        The arguments always follow the tool's schema: the backend lets the model write nothing
+        else. `tool_choice` is "auto" (the default), "any", "none" or a tool's name.
+
+    Structured output:
+        ```python
+        class Person(BaseModel):
+            '''A person in a text.'''
+
+            name: str = Field(description="Full name")
+            age: int = Field(description="Age in years")
+
+
+        structured_llm = llm.with_structured_output(Person)
+        structured_llm.invoke("Ada Lovelace was 36 years old.")
+        ```
+
+        See `ChatParrot.with_structured_output()` for more.
+
+    JSON mode:
+        ```python
+        json_llm = llm.bind(response_format={"type": "json_object"})
+        json_llm.invoke("Give a JSON object with the key 'color' and the color of the sky.").text
         ```
 
     Token usage:
@@ -106,9 +167,30 @@ class ChatParrot(BaseChatModel):
         ```
 
         `cache_read` counts the tokens of the prompt that were found in the backend's prefix cache.
+        `llm.get_num_tokens_from_messages` counts with the model's own tokenizer and chat template,
+        and generates nothing.
+
+    Logprobs:
+        ```python
+        message = llm.invoke(messages, logprobs=True, top_logprobs=2, max_tokens=1)
+        message.response_metadata["logprobs"]["content"][0]
+        ```
+
+        ```python
+        {
+            "token": "J",
+            "logprob": -0.62,
+            "bytes": [74],
+            "top_logprobs": [
+                {"token": "J", "logprob": -0.62, "bytes": [74]},
+                {"token": "I", "logprob": -1.31, "bytes": [73]},
+            ],
+        }
+        ```
 
     Response metadata:
         ```python
+        message = llm.invoke(messages)
         message.response_metadata
         ```
 
@@ -121,219 +203,105 @@ class ChatParrot(BaseChatModel):
         ```
     """
 
-    model_config = ConfigDict(populate_by_name=True, extra="forbid")
+    def _resolve_model_profile(self) -> ModelProfile:
+        return PROFILE.copy()
 
-    model: str | None = Field(default=None, validation_alias=AliasChoices("model", "model_name"))
-    """Name of the model; None for the one that the backend serves."""
+    def served_profile(self) -> ModelProfile:
+        """`profile`, and what only the backend knows and is asked now: the model's context length.
 
-    temperature: float | None = None
-    """Sampling temperature, from 0 (greedy) to 2; None for the backend's default."""
-
-    max_tokens: int | None = Field(
-        default=None, validation_alias=AliasChoices("max_tokens", "max_completion_tokens")
-    )
-    """Most tokens to generate; None for as many as fit the context."""
-
-    top_p: float | None = None
-    """Sample from the most likely tokens that together have this probability."""
-
-    top_k: int | None = None
-    """Sample from this many of the most likely tokens."""
-
-    seed: int | None = None
-    """Seed of the random numbers: the same request with the same seed gets the same answer."""
-
-    stop: list[str] | str | None = Field(
-        default=None, validation_alias=AliasChoices("stop", "stop_sequences")
-    )
-    """Strings that end the answer; they are not part of it."""
-
-    model_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Further fields of the request, as they are."""
-
-    streaming: bool = False
-    """Whether `invoke` streams, so that token callbacks are called."""
-
-    stream_usage: bool = True
-    """Whether a stream ends with the usage."""
-
-    base_url: str | None = Field(default_factory=from_env("PARROT_BASE_URL", default=None))
-    """Address of the backend; None for a managed one."""
-
-    api_key: SecretStr | None = Field(
-        default_factory=secret_from_env("PARROT_API_KEY", default=None)
-    )
-    """API key, where the backend wants one."""
-
-    timeout: float = Field(
-        default=600.0, gt=0, validation_alias=AliasChoices("timeout", "request_timeout")
-    )
-    """Longest wait for the next byte of an answer, in seconds."""
-
-    max_retries: int = Field(default=2, ge=0)
-    """How often a request is sent again when the backend cannot be reached or is overloaded."""
-
-    @model_validator(mode="after")
-    def _set_chat_parrot_version(self) -> Self:
-        self._add_version("parrot-integrations", __version__)
-        return self
-
-    @property
-    def model_name(self) -> str | None:
-        """Same as `model`."""
-        return self.model
-
-    @property
-    def client(self) -> ParrotClient:
-        """The client of this model's backend, shared by all models with the same settings."""
-        api_key = self.api_key.get_secret_value() if self.api_key else None
-        return shared_client(
-            self.base_url,
-            api_key=api_key,
-            model=self.model,
-            timeout=self.timeout,
-            max_retries=self.max_retries,
-        )
-
-    @property
-    def _requested_model(self) -> str | None:
-        """A managed backend serves our model and no other, under a name of its own choice."""
-        return self.model if self.client.base_url else None
-
-    @property
-    def lc_secrets(self) -> dict[str, str]:
-        """Which argument is a secret, and the environment variable that has it."""
-        return {"api_key": "PARROT_API_KEY"}
-
-    @classmethod
-    def is_lc_serializable(cls) -> bool:
-        """Yes: all settings are plain values."""
-        return True
-
-    @classmethod
-    def get_lc_namespace(cls) -> list[str]:
-        """Where serialized models find their class."""
-        return ["parrot_integrations", "langchain"]
-
-    @property
-    def _llm_type(self) -> str:
-        return "parrot-chat"
-
-    @property
-    def _identifying_params(self) -> Mapping[str, Any]:
-        return {"model_name": self.model, **self.parameters()}
-
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        parameters = self.parameters(stop, **kwargs)
-        known = {
-            "ls_provider": PROVIDER,
-            "ls_model_type": "chat",
-            "ls_model_name": parameters.get("model") or self.model,
-            "ls_temperature": parameters.get("temperature"),
-            "ls_max_tokens": parameters.get("max_tokens"),
-            "ls_stop": _as_list(parameters.get("stop")),
-        }
-        return cast(LangSmithParams, {k: v for k, v in known.items() if v is not None})
-
-    def parameters(self, stop: list[str] | str | None = None, **kwargs: Any) -> dict[str, Any]:
-        """Everything of a request but its messages and how it is streamed.
-
-        Args:
-            stop: stop strings of this call; they replace the model's own.
-            kwargs: arguments of this call. None stands for the backend's default; names that are
-                not known here are sent as they are, and the backend refuses them by name.
-        """
-        own = {
-            "model": self._requested_model,
-            "temperature": self.temperature,
-            "max_tokens": self.max_tokens,
-            "top_p": self.top_p,
-            "top_k": self.top_k,
-            "seed": self.seed,
-            "stop": self.stop,
-        }
-        call = {name: value for name, value in kwargs.items() if name not in _TRANSPORT_KWARGS}
-        return merged_parameters(own, self.model_kwargs, {"stop": stop} if stop else {}, call)
-
-    def request_body(
-        self, messages: list[BaseMessage], stop: list[str] | str | None = None, **kwargs: Any
-    ) -> dict[str, Any]:
-        """The chat request that a call with these arguments sends.
+        For middleware that reckons with it: `ChatParrot(profile=ChatParrot().served_profile())`.
 
         Raises:
-            ValueError: a message or content that is not supported, named.
+            ModelError: the backend can't be reached, or does not serve the model.
         """
-        return {
-            "messages": [to_wire(message) for message in messages],
-            **self.parameters(stop, **kwargs),
+        with model_errors():
+            models = self.client.models()
+        return with_context_length(self.profile or PROFILE, models, self._requested_model)
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Token ids of a text, from the model's own tokenizer.
+
+        Raises:
+            ModelError: the backend can't be reached, or does not serve the model.
+        """
+        custom = self.custom_get_token_ids
+        return self._tokenize(prompt=text) if custom is None else custom(text)
+
+    def get_num_tokens_from_messages(
+        self,
+        messages: list[BaseMessage],
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
+    ) -> int:
+        """The number of tokens of the prompt that messages become, tools included.
+
+        Raises:
+            ModelError: the backend can't be reached, or does not serve the model.
+        """
+        wired = [to_wire(message) for message in messages]
+        return len(self._tokenize(messages=wired, tools=wire_tools(tools) if tools else None))
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: ToolChoice | None = None,
+        strict: bool | None = None,
+        parallel_tool_calls: bool | None = None,
+        response_format: Schema | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """The model with tools that it may call.
+
+        Args:
+            tools: tools, functions, pydantic classes, TypedDicts or schemas; may be empty.
+            tool_choice: "auto" leaves it to the model, "any", "required" or True makes it call one
+                or more, "none" forbids it; a tool's name, or
+                {"type": "function", "function": {"name": ...}}, makes it call that one.
+            strict: OpenAI's strict schemas: every argument is required and no other is allowed.
+                The arguments follow the schema in any case.
+            parallel_tool_calls: whether the model may call several at once.
+            response_format: what its answer is to look like when it calls none.
+            kwargs: further arguments of each call.
+
+        Raises:
+            ValueError: tool_choice names a tool that is not among them.
+        """
+        wired = wire_tools(tools, strict)
+        bound = {
+            "tool_choice": wire_tool_choice(tool_choice, wired),
+            "parallel_tool_calls": parallel_tool_calls,
+            "response_format": wire_response_format(response_format) if response_format else None,
         }
+        given = {name: value for name, value in bound.items() if value is not None}
+        return super().bind(tools=wired, **given, **kwargs)
 
-    def _generate(
+    def with_structured_output(
         self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
+        schema: Schema | None = None,
+        *,
+        method: Method = "json_schema",
+        include_raw: bool = False,
+        strict: bool | None = None,
         **kwargs: Any,
-    ) -> ChatResult:
-        body = self.request_body(messages, stop, **kwargs)
-        with model_errors():
-            return chat_result(self.client.chat(body))
+    ) -> Structured:
+        """The model with answers that a schema describes.
 
-    async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        body = self.request_body(messages, stop, **kwargs)
-        with model_errors():
-            return chat_result(await self.client.achat(body))
+        In every method the backend constrains what the model may write to the schema, so an answer
+        fits it, or was cut off at its token limit; then it is an `OutputParserException`.
 
-    def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> Iterator[ChatGenerationChunk]:
-        body = self._stream_body(messages, stop, **kwargs)
-        translator = ChunkTranslator()
-        with model_errors(), closing(self.client.stream_chat(body)) as events:
-            for event in events:
-                if (chunk := translator.text(event)) is not None:
-                    if run_manager:
-                        run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                    yield chunk
-        yield translator.last()
+        Args:
+            schema: a pydantic class, whose objects are then the result; or a TypedDict, a JSON
+                schema or a function schema, for dicts.
+            method: "json_schema" and "json_mode": the answer is the JSON; "function_calling": it is
+                the arguments of a tool. Only "json_mode" goes without a schema: any JSON object.
+            include_raw: whether to give {"raw": message, "parsed": ..., "parsing_error": ...}, and
+                the error in place of raising it.
+            strict: OpenAI's strict schemas; see `bind_tools`.
+            kwargs: further arguments of each call.
 
-    async def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[ChatGenerationChunk]:
-        body = self._stream_body(messages, stop, **kwargs)
-        translator = ChunkTranslator()
-        with model_errors():
-            async with aclosing(self.client.astream_chat(body)) as events:
-                async for event in events:
-                    if (chunk := translator.text(event)) is not None:
-                        if run_manager:
-                            await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                        yield chunk
-        yield translator.last()
-
-    def _stream_body(
-        self, messages: list[BaseMessage], stop: list[str] | None, **kwargs: Any
-    ) -> dict[str, Any]:
-        body = self.request_body(messages, stop, **kwargs)
-        check_one_choice(body)
-        if kwargs.get("stream_usage", self.stream_usage):
-            body["stream_options"] = {"include_usage": True}
-        return body
-
-
-def _as_list(stop: list[str] | str | None) -> list[str] | None:
-    return [stop] if isinstance(stop, str) else stop
+        Raises:
+            ValueError: a method that there is not, no schema, or `strict` with "json_mode".
+        """
+        return structured_output(
+            self, schema, method=method, include_raw=include_raw, strict=strict, **kwargs
+        )

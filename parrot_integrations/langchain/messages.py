@@ -1,6 +1,7 @@
-"""LangChain's messages in OpenAI's wire form. Text only."""
+"""LangChain's messages in OpenAI's wire form. Text and tool calls only."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from langchain_core.messages import (
@@ -8,27 +9,42 @@ from langchain_core.messages import (
     BaseMessage,
     ChatMessage,
     HumanMessage,
+    InvalidToolCall,
     SystemMessage,
+    ToolCall,
+    ToolMessage,
 )
 
 _ROLES: tuple[tuple[type[BaseMessage], str], ...] = (
     (HumanMessage, "user"),
     (AIMessage, "assistant"),
     (SystemMessage, "system"),
+    (ToolMessage, "tool"),
+)
+
+# Parts of an answer that its `tool_calls` tell as well, and thoughts that templates leave out.
+_TOLD_ELSEWHERE = frozenset(
+    {"tool_call", "tool_call_chunk", "invalid_tool_call", "tool_use", "reasoning", "thinking"}
 )
 
 
 def to_wire(message: BaseMessage) -> dict[str, Any]:
-    """A message as the backend takes it: role, content, and name where it has one.
+    """A message as the backend takes it: role and content; name and tool calls where it has any.
 
     Raises:
         ValueError: a kind of message or content that this version does not support, named.
     """
-    if isinstance(message, AIMessage) and (message.tool_calls or message.invalid_tool_calls):
-        raise ValueError("AIMessage.tool_calls are not supported by this version of ChatParrot.")
-    wire: dict[str, Any] = {"role": wire_role(message), "content": text_content(message.content)}
+    of_model = isinstance(message, AIMessage)
+    wire: dict[str, Any] = {
+        "role": wire_role(message),
+        "content": text_content(message.content, without=_TOLD_ELSEWHERE if of_model else ()),
+    }
     if message.name:
         wire["name"] = message.name
+    if isinstance(message, ToolMessage):
+        wire["tool_call_id"] = message.tool_call_id
+    if isinstance(message, AIMessage) and (calls := wire_tool_calls(message)):
+        wire["tool_calls"] = calls
     return wire
 
 
@@ -46,15 +62,42 @@ def wire_role(message: BaseMessage) -> str:
     raise ValueError(f"{type(message).__name__} is not supported by this version of ChatParrot.")
 
 
-def text_content(content: str | list[Any]) -> str:
+def wire_tool_calls(message: AIMessage) -> list[dict[str, Any]]:
+    """The tool calls of an answer, invalid ones as the model wrote them."""
+    valid = [_wire_call(call, _json(call["args"])) for call in message.tool_calls]
+    return valid + [_wire_call(call, call["args"] or "") for call in message.invalid_tool_calls]
+
+
+def _wire_call(call: ToolCall | InvalidToolCall, arguments: str) -> dict[str, Any]:
+    return {
+        "id": call["id"],
+        "type": "function",
+        "function": {"name": call["name"], "arguments": arguments},
+    }
+
+
+def _json(arguments: dict[str, Any]) -> str:
+    """As a model would write it: the template puts it into the prompt as it is."""
+    return json.dumps(arguments, ensure_ascii=False)
+
+
+def text_content(content: str | list[Any], *, without: Collection[str] = ()) -> str:
     """The text of a content, its parts joined without separator.
+
+    Args:
+        content: a text, or parts.
+        without: types of parts that are left out.
 
     Raises:
         ValueError: a part that is not text.
     """
     if isinstance(content, str):
         return content
-    return "".join(part if isinstance(part, str) else _part_text(part) for part in content)
+    return "".join(
+        part if isinstance(part, str) else _part_text(part)
+        for part in content
+        if isinstance(part, str) or part.get("type") not in without
+    )
 
 
 def _part_text(part: Mapping[str, Any]) -> str:

@@ -1,10 +1,13 @@
-"""Answers in OpenAI's wire form as LangChain's results."""
+"""Chat answers in OpenAI's wire form as LangChain's results."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.exceptions import OutputParserException
+from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
+from langchain_core.messages.tool import ToolCallChunk, tool_call, tool_call_chunk
+from langchain_core.output_parsers.openai_tools import make_invalid_tool_call, parse_tool_call
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 PROVIDER = "parrot"
@@ -12,25 +15,53 @@ PROVIDER = "parrot"
 
 def chat_result(response: Mapping[str, Any]) -> ChatResult:
     """The result of a whole chat answer."""
-    generations = [
-        ChatGeneration(
-            message=AIMessage(
-                content=choice["message"]["content"] or "",
-                usage_metadata=usage_metadata(response.get("usage")),
-                response_metadata=_response_metadata(response),
-            ),
-            generation_info={"finish_reason": choice["finish_reason"]},
-        )
-        for choice in response["choices"]
-    ]
-    return ChatResult(generations=generations)
+    return ChatResult(
+        generations=[
+            ChatGeneration(
+                message=_message(choice["message"], response), generation_info=_info(choice)
+            )
+            for choice in response["choices"]
+        ]
+    )
+
+
+def _message(wire: Mapping[str, Any], response: Mapping[str, Any]) -> AIMessage:
+    tool_calls, invalid = _tool_calls(wire.get("tool_calls") or [])
+    return AIMessage(
+        content=wire.get("content") or "",
+        tool_calls=tool_calls,
+        invalid_tool_calls=invalid,
+        usage_metadata=usage_metadata(response.get("usage")),
+        response_metadata=response_metadata(response),
+    )
+
+
+def _info(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """What LangChain adds to a message's `response_metadata`."""
+    info = {name: choice.get(name) for name in ("finish_reason", "logprobs")}
+    return {name: value for name, value in info.items() if value is not None}
+
+
+def _tool_calls(wire: list[dict[str, Any]]) -> tuple[list[ToolCall], list[InvalidToolCall]]:
+    """Calls whose arguments are a JSON object, and the others: an answer may have been cut off."""
+    calls: list[ToolCall] = []
+    invalid: list[InvalidToolCall] = []
+    for raw in wire:
+        try:
+            parsed = parse_tool_call(raw) or {}
+            if not isinstance(parsed.get("args"), dict):
+                raise OutputParserException("The arguments are not a JSON object.")
+            calls.append(tool_call(name=parsed["name"], args=parsed["args"], id=parsed["id"]))
+        except OutputParserException as error:
+            invalid.append(make_invalid_tool_call(raw, str(error)))
+    return calls, invalid
 
 
 class ChunkTranslator:
     """Turns the chunks of one streamed answer into LangChain's.
 
-    Text goes out as it comes. The reason why it ended, the model's name and the usage are kept for
-    one last chunk: merged, the same string from two chunks would be joined to itself.
+    Text and tool calls go out as they come. The reason why it ended, the model's name and the usage
+    are kept for one last chunk: merged, the same string from two chunks would be joined to itself.
     """
 
     def __init__(self) -> None:
@@ -38,16 +69,27 @@ class ChunkTranslator:
         self._finish_reason: str | None = None
         self._usage: UsageMetadata | None = None
 
-    def text(self, chunk: Mapping[str, Any]) -> ChatGenerationChunk | None:
-        """What a chunk adds to the text; None where it adds nothing."""
+    def content(self, chunk: Mapping[str, Any]) -> ChatGenerationChunk | None:
+        """What a chunk adds to the answer; None where it adds nothing."""
         self._last = chunk
         self._usage = usage_metadata(chunk.get("usage")) or self._usage
         if not chunk["choices"]:
             return None
         choice = chunk["choices"][0]
         self._finish_reason = choice.get("finish_reason") or self._finish_reason
-        content = choice["delta"].get("content")
-        return _chunk(content, response_metadata={"model_provider": PROVIDER}) if content else None
+        text = choice["delta"].get("content") or ""
+        calls = _call_chunks(choice["delta"].get("tool_calls") or [])
+        logprobs = choice.get("logprobs")
+        if not (text or calls or logprobs):
+            return None
+        return ChatGenerationChunk(
+            message=AIMessageChunk(
+                content=text,
+                tool_call_chunks=calls,
+                response_metadata={"model_provider": PROVIDER},
+            ),
+            generation_info={"logprobs": logprobs} if logprobs else None,
+        )
 
     def last(self) -> ChatGenerationChunk:
         """The empty chunk that ends the stream, with all that is known about the answer."""
@@ -56,15 +98,24 @@ class ChunkTranslator:
             message=AIMessageChunk(
                 content="",
                 usage_metadata=self._usage,
-                response_metadata=_response_metadata(self._last),
+                response_metadata=response_metadata(self._last),
                 chunk_position="last",
             ),
             generation_info=info,
         )
 
 
-def _chunk(content: str, **fields: Any) -> ChatGenerationChunk:
-    return ChatGenerationChunk(message=AIMessageChunk(content=content, **fields))
+def _call_chunks(pieces: list[dict[str, Any]]) -> list[ToolCallChunk]:
+    """One for each call: LangChain joins the pieces of a call only where they are in two chunks."""
+    chunks: dict[int, ToolCallChunk] = {}
+    for raw in pieces:
+        index, function = raw.get("index", 0), raw.get("function") or {}
+        name, args = function.get("name"), function.get("arguments") or ""
+        if index in chunks:
+            chunks[index]["args"] = (chunks[index]["args"] or "") + args
+        else:
+            chunks[index] = tool_call_chunk(name=name, args=args, id=raw.get("id"), index=index)
+    return list(chunks.values())
 
 
 def usage_metadata(usage: Mapping[str, Any] | None) -> UsageMetadata | None:
@@ -80,5 +131,6 @@ def usage_metadata(usage: Mapping[str, Any] | None) -> UsageMetadata | None:
     )
 
 
-def _response_metadata(response: Mapping[str, Any]) -> dict[str, Any]:
+def response_metadata(response: Mapping[str, Any]) -> dict[str, Any]:
+    """Who answered."""
     return {"model_name": response.get("model") or "", "model_provider": PROVIDER}

@@ -1,25 +1,63 @@
-"""A plan in words: its calls with variables marked, what they share, and where planning stopped."""
+"""A plan in words: its calls, what they share, what is deduced of them, and where planning stopped."""
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from parrot_backend.protocol import SemanticCall, Text, TextSegment, Transform
+from parrot_backend.program.analysis import Deduction, deduce
+from parrot_backend.program.graph import Graph
+from parrot_backend.protocol import Objective, Transform
+from parrot_backend.views import GraphView
 from parrot_integrations.planning.plan import Plan
+from parrot_integrations.planning.sharing import (
+    Share,
+    families,
+    length,
+    marked,
+    shares,
+    short,
+    text,
+    told,
+)
 
-_WIDTH = 72
-_EDGE = "\0"  # around a variable's name, where a brace could be the template's own
+
+def deductions(
+    plan: Plan, objective: Objective, ran: GraphView | None = None
+) -> dict[str, Deduction]:
+    """What the backend will deduce of each planned call, by its id; what it did, where it ran."""
+    graph = Graph()
+    graph.add(plan.program(objective))
+    return deduce(graph, objective) | (_deduced_at_the_backend(ran) if ran is not None else {})
 
 
-def explain(plan: Plan) -> str:
-    """The plan as text for a terminal."""
+def _deduced_at_the_backend(ran: GraphView) -> dict[str, Deduction]:
+    sizes = {group.name: group.size or len(group.calls) for group in ran.groups}
+    return {
+        view.id: Deduction(
+            objective=view.objective,
+            critical=view.objective != "throughput",
+            path=view.path,
+            group=view.group if view.group in sizes else None,
+            group_size=sizes.get(view.group or ""),
+        )
+        for view in ran.calls
+    }
+
+
+def explain(plan: Plan, objective: Objective = "latency", ran: GraphView | None = None) -> str:
+    """The plan as text for a terminal.
+
+    Args:
+        plan: what is told.
+        objective: what is wanted of its outputs.
+        ran: the session's calls, where it ran.
+    """
     lines = [
         f"{len(plan.calls)} planned calls, {len(plan.variables)} input variables, "
         f"{len(plan.transforms)} transforms, {len(plan.breaks)} graph breaks"
     ]
     for heading, section in (
-        ("Calls", map(_call, plan.calls)),
+        ("Calls", _calls(plan, deductions(plan, objective, ran))),
         ("Transforms", map(_transform, plan.transforms)),
-        ("Variables", (f"{name} = {_short(value)}" for name, value in plan.variables.items())),
+        ("Variables", (f"{name} = {short(value)}" for name, value in plan.variables.items())),
         ("Shared prefixes", _shared(plan)),
         ("Graph breaks", _breaks(plan)),
     ):
@@ -28,47 +66,37 @@ def explain(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _call(call: SemanticCall) -> str:
-    prompt = " ".join(f"[{m.role}] {_marked(m.content)}" for m in call.messages)
-    return f"{call.id}: {_short(prompt)} -> {{{call.output}}}"
+def _calls(plan: Plan, deduced: Mapping[str, Deduction]) -> Iterator[str]:
+    shared = shares(plan.calls)
+    for call in plan.calls:
+        yield f"{call.id}: {short(told(marked(call)))} -> {{{call.output}}}"
+        told_of_it = [_deduced(deduced[call.id]), *_share(shared.get(call.id))]
+        yield f"    {', '.join(told_of_it)}"
+
+
+def _deduced(deduction: Deduction) -> str:
+    steps = f"{deduction.path} calls to the end" if deduction.path > 1 else "the last call"
+    if deduction.group is None:
+        return f"{deduction.objective}, {steps}"
+    group = f"task group {deduction.group} ({deduction.group_size} calls)"
+    return f"{deduction.objective}, {steps}, {group}"
+
+
+def _share(share: Share | None) -> list[str]:
+    if share is None:
+        return []
+    return [f"shares {length(share.prefix, {})} characters with {share.call_id}"]
 
 
 def _transform(transform: Transform) -> str:
-    inputs = ", ".join(_marked(text) for text in transform.inputs)
-    return f"join by {transform.separator!r}: {_short(inputs)} -> {{{transform.output}}}"
-
-
-def _marked(text: Text, left: str = "{", right: str = "}") -> str:
-    return "".join(s.text if isinstance(s, TextSegment) else f"{left}{s.name}{right}" for s in text)
-
-
-def _short(text: str) -> str:
-    """One line; the middle of a long text is left out, for prompts differ at both ends."""
-    line = " ".join(text.split())
-    half = _WIDTH // 2
-    return line if len(line) <= _WIDTH else f"{line[:half]} … {line[-half:]}"
+    inputs = ", ".join(text(segments) for segments in transform.inputs)
+    return f"{transform.told}: {short(inputs)} -> {{{transform.output}}}"
 
 
 def _shared(plan: Plan) -> Iterator[str]:
-    """Prefixes that calls which start alike have in common, template text and variables alike."""
-    groups: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
-    for call in plan.calls:
-        marked = "".join(f"[{m.role}] {_marked(m.content, _EDGE, _EDGE)} " for m in call.messages)
-        groups[marked.partition(_EDGE)[0]].append((call.id, marked))
-    for members in groups.values():
-        if len(members) > 1:
-            prefix = _common_prefix([marked for _, marked in members])
-            names = f"{members[0][0]} … {members[-1][0]}"
-            yield f"{len(members)} calls ({names}): {_short(prefix)}"
-
-
-def _common_prefix(texts: list[str]) -> str:
-    """Up to the first difference; a variable is shared whole or not at all."""
-    first, last = min(texts), max(texts)
-    differs = (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
-    pieces = first[: next(differs, len(first))].split(_EDGE)
-    whole = pieces if len(pieces) % 2 else pieces[:-1]
-    return "".join(p if i % 2 == 0 else f"{{{p}}}" for i, p in enumerate(whole))
+    for members, prefix in families(plan.calls):
+        names = f"{members[0].id} … {members[-1].id}"
+        yield f"{len(members)} calls ({names}): {short(told(prefix))}"
 
 
 def _breaks(plan: Plan) -> Iterator[str]:

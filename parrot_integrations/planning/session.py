@@ -2,14 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import threading
+from collections.abc import Callable, Hashable, Iterable
 from contextvars import Context, copy_context
+from typing import Any, Self
 
-from parrot_backend.protocol import GraphView, Objective, SessionEvent, SessionView
+from parrot_backend.protocol import Objective, Program
+from parrot_backend.views import GraphView, SessionEvent, SessionView
 from parrot_integrations.client import ParrotClient, active_sessions
 from parrot_integrations.errors import ParrotError
 from parrot_integrations.planning.plan import Plan
+from parrot_integrations.planning.values import Unknown
+from parrot_integrations.scope import active_scope
 
 logger = logging.getLogger(__name__)
 
@@ -37,71 +41,127 @@ class PlannedSession:
 
 
 OnSession = Callable[[PlannedSession], None]
+Settled = Iterable[tuple[Unknown, Any]]
 
 
-@contextmanager
-def planned(
-    client: ParrotClient | None, plan: Plan, objective: Objective, on_session: OnSession | None
-) -> Iterator[Context]:
-    """Submit a plan, and give the context to run in; what was not claimed is cancelled at the end.
+def wanted(objective: Objective | None) -> Objective:
+    """The objective of a run: its own, that of the `parrot_session` around it, or latency."""
+    return objective or active_scope.get().objective or "latency"
 
-    A plan is only a hint: where it is empty or can't be submitted, the run goes on without it.
+
+class PlannedRun:
+    """Submits a plan, and again what it grows by while the run goes on.
+
+    What runs in `context` joins the session. Leaving it closes the session: what was not claimed is
+    cancelled. A plan is only a hint: what can't be submitted is left out, and the run goes on.
     """
-    context = copy_context()
-    session = None
-    if client is not None and plan.calls:
-        try:
-            opened = client.open_session(plan.program(objective))
-            session = _enter(context, client, plan, opened, on_session)
-        except ParrotError as error:
-            logger.warning("the plan was not submitted, running without it: %s", error)
-    try:
-        yield context
-    finally:
-        if session is not None:
+
+    def __init__(
+        self, plan: Plan, objective: Objective | None, on_session: OnSession | None
+    ) -> None:
+        self.context: Context = copy_context()
+        self._plan = plan
+        self._objective = wanted(objective)
+        self._on_session = on_session
+        self._session: PlannedSession | None = None
+        self._given_up = False
+        self._planning = threading.Lock()
+        self._submitting = threading.Lock()
+        self._asubmitting = asyncio.Lock()
+        # One mapping for all copies of the context: the session may open when they are made already.
+        self._active: dict[Hashable, str] = {**active_sessions.get()}
+        self.context.run(active_sessions.set, self._active)
+
+    def settle(self, settled: Settled) -> None:
+        """Plan what these values make known, and submit it before the run goes on."""
+        with self._submitting:
+            if (program := self._extension(settled)) is None:
+                return
+            try:
+                self._submitted(self._send(program))
+            except ParrotError as error:
+                self._give_up(error)
+
+    async def asettle(self, settled: Settled) -> None:
+        """As `settle`."""
+        async with self._asubmitting:
+            if (program := self._extension(settled)) is None:
+                return
+            try:
+                self._submitted(await self._asend(program))
+            except ParrotError as error:
+                self._give_up(error)
+
+    def __enter__(self) -> Self:
+        self.settle(())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._given_up = True
+        with self._submitting:
+            if (session := self._session) is None:
+                return
             try:
                 session.final = session.client.close_session(session.id)
             except ParrotError as error:
                 logger.warning("session %s was not closed: %s", session.id, error)
 
+    async def __aenter__(self) -> Self:
+        await self.asettle(())
+        return self
 
-@asynccontextmanager
-async def aplanned(
-    client: ParrotClient | None, plan: Plan, objective: Objective, on_session: OnSession | None
-) -> AsyncIterator[Context]:
-    """`planned` for an event loop; the session is closed also when the run is cancelled."""
-    context = copy_context()
-    session = None
-    if client is not None and plan.calls:
-        try:
-            opened = await client.aopen_session(plan.program(objective))
-            session = _enter(context, client, plan, opened, on_session)
-        except ParrotError as error:
-            logger.warning("the plan was not submitted, running without it: %s", error)
-    try:
-        yield context
-    finally:
-        if session is not None:
-            await asyncio.shield(_aclose(session))
+    async def __aexit__(self, *_: object) -> None:
+        """The session is closed also when the run is cancelled."""
+        self._given_up = True
+        await asyncio.shield(self._aclose())
 
+    async def _aclose(self) -> None:
+        """Behind what is just being submitted: steps may go on that nobody waits for any more."""
+        async with self._asubmitting:
+            if (session := self._session) is None:
+                return
+            try:
+                session.final = await session.client.aclose_session(session.id)
+            except ParrotError as error:
+                logger.warning("session %s was not closed: %s", session.id, error)
 
-async def _aclose(session: PlannedSession) -> None:
-    try:
-        session.final = await session.client.aclose_session(session.id)
-    except ParrotError as error:
-        logger.warning("session %s was not closed: %s", session.id, error)
+    def _extension(self, settled: Settled) -> Program | None:
+        with self._planning:
+            if self._given_up:
+                return None
+            try:
+                for unknown, value in settled:
+                    unknown.settle(value)
+                return self._plan.take(self._objective) if self._plan.client else None
+            except Exception:
+                # Whatever went wrong, the run must not notice: it never needs the plan.
+                logger.exception("planning failed, running on without it")
+                self._given_up = True
+                return None
 
+    def _send(self, program: Program) -> SessionView:
+        if self._session is None:
+            return self._client.open_session(program)
+        return self._client.submit(self._session.id, program)
 
-def _enter(
-    context: Context,
-    client: ParrotClient,
-    plan: Plan,
-    opened: SessionView,
-    on_session: OnSession | None,
-) -> PlannedSession:
-    outer = context.get(active_sessions, {})
-    context.run(active_sessions.set, {**outer, client.key: opened.id})
-    session = PlannedSession(client, plan, opened)
-    if on_session is not None:
-        on_session(session)
-    return session
+    async def _asend(self, program: Program) -> SessionView:
+        if self._session is None:
+            return await self._client.aopen_session(program)
+        return await self._client.asubmit(self._session.id, program)
+
+    @property
+    def _client(self) -> ParrotClient:
+        if self._plan.client is None:
+            raise ValueError("a plan without calls has no backend")
+        return self._plan.client
+
+    def _submitted(self, view: SessionView) -> None:
+        if self._session is None:
+            self._session = PlannedSession(self._client, self._plan, view)
+            self._active[self._client.key] = view.id
+            if self._on_session is not None:
+                self._on_session(self._session)
+
+    def _give_up(self, error: ParrotError) -> None:
+        self._given_up = True
+        logger.warning("the plan was not submitted, running without it: %s", error)

@@ -6,14 +6,16 @@ them:
     Text      a string in pieces, some of which are the values of Semantic Variables
     Answer    the message that an LLM call will give; its text is a variable
     Prompt    messages made of texts, ready for an LLM
-    Unknown   anything: behind a graph break
+    Unknown   what only the run will tell: behind a graph break
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from parrot_backend.protocol import Role, Segment, TextSegment, VariableSegment
+from parrot_backend.messages import Role, Segment, TextSegment, VariableSegment
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +61,24 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class PromptMessage:
-    """One message of a prompt."""
+    """One message of a prompt; `other` has what it is beside its text, as it goes over the wire."""
 
     role: Role
     text: Text
-    name: str | None = None
+    other: Mapping[str, Any] = field(default_factory=dict)
 
 
 def literal_message(wire: Mapping[str, Any]) -> PromptMessage:
-    """A message that is known whole, as it goes over the wire."""
-    return PromptMessage(wire["role"], Text((wire["content"],)), wire.get("name"))
+    """A message that is known whole, as it goes over the wire.
+
+    Raises:
+        BreakError: its content is not a text.
+    """
+    content = wire.get("content") or ""
+    if not isinstance(content, str):
+        raise BreakError("a message has more than a text, which can't be in a plan")
+    other = {name: value for name, value in wire.items() if name not in {"role", "content"}}
+    return PromptMessage(wire["role"], Text((content,)), other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +97,121 @@ class Break:
     remedy: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+class BreakError(ValueError):
+    """A step can't be planned: for what reason, and what the user could do about it."""
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.remedy = remedy
+
+
 class Unknown:
-    """A value that only the run will know."""
+    """A value that only the run will tell.
+
+    Steps that need it wait in `then`, and are planned when it is settled: with the value itself, or
+    with what is known of it by then.
+    """
+
+    __slots__ = ("_readers", "_value", "settled")
+
+    def __init__(self) -> None:
+        self.settled = False
+        self._value: Any = None
+        self._readers: list[Callable[[], None]] = []
+
+    @property
+    def value(self) -> Any:
+        """What it was settled with; None before that."""
+        return self._value
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a step waits for it."""
+        return bool(self._readers)
+
+    def then(self, reader: Callable[[], None]) -> None:
+        """Call `reader` when this is settled; now, or behind those that are due, if it is."""
+        if self.settled:
+            _run([reader])
+        else:
+            self._readers.append(reader)
+
+    def settle(self, value: Any) -> None:
+        """Make the value known; the first one stays. Settled with another unknown, it follows that."""
+        if self.settled:
+            return
+        if isinstance(value, Unknown):
+            value.then(lambda: self.settle(value.value))
+            return
+        self.settled, self._value = True, value
+        readers, self._readers = self._readers, []
+        _run(readers)
 
 
-UNKNOWN = Unknown()
+class _Running(threading.local):
+    """The readers that a thread has still to call."""
+
+    queue: deque[Callable[[], None]] | None = None
+
+
+_running = _Running()
+
+
+def _run(readers: Iterable[Callable[[], None]]) -> None:
+    """Call readers, and those that become ready by it: one after another, however long the chain."""
+    if _running.queue is not None:
+        _running.queue.extend(readers)
+        return
+    _running.queue = deque(readers)
+    try:
+        while _running.queue:
+            _running.queue.popleft()()
+    finally:
+        _running.queue = None
+
+
+class NotYetError(Exception):
+    """A step needs a value that is not known yet: it can be planned when that is settled."""
+
+    def __init__(self, unknown: Unknown) -> None:
+        super().__init__("not known yet")
+        self.unknown = unknown
+
+
+def known(value: Any) -> Any:
+    """`value` with everything in it that has been settled."""
+    if isinstance(value, Unknown):
+        return known(value.value) if value.settled else value
+    if isinstance(value, dict):
+        return {key: known(item) for key, item in dict.items(value)}
+    if type(value) in (list, tuple):
+        return type(value)(known(item) for item in value)
+    return value
 
 
 def is_symbolic(value: Any) -> bool:
     """Whether anything in `value` is known only when the run gets there."""
-    if isinstance(value, dict):
-        return any(is_symbolic(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return any(is_symbolic(item) for item in value)
+    if (items := _items(value)) is not None:
+        return any(is_symbolic(item) for item in items)
     return isinstance(value, Text | Answer | Prompt | Unknown)
+
+
+def need(value: Any) -> Any:
+    """`value`, where all of it is there.
+
+    Raises:
+        NotYetError: it, or something in it, is unknown.
+    """
+    if isinstance(value, Unknown):
+        raise NotYetError(value)
+    for item in _items(value) or ():
+        need(item)
+    return value
+
+
+def _items(value: Any) -> Iterable[Any] | None:
+    """What a container holds, without running methods of a class of the user's."""
+    if isinstance(value, dict):
+        return dict.values(value)
+    return value if type(value) in (list, tuple) else None

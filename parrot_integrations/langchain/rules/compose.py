@@ -1,11 +1,10 @@
-"""Rules for runnables that put others together: sequence, parallel, assign, pick, map, binding."""
+"""Rules for runnables that put others together: sequence, parallel, assign, pick, map."""
 
 from typing import Any
 
-from langchain_core.language_models.chat_models import _ChatModelBinding
 from langchain_core.runnables import (
+    RouterRunnable,
     RunnableAssign,
-    RunnableBinding,
     RunnableParallel,
     RunnablePassthrough,
     RunnablePick,
@@ -13,43 +12,42 @@ from langchain_core.runnables import (
 )
 from langchain_core.runnables.base import RunnableEach
 
-from parrot_integrations.langchain.planner import Planner, rule
-from parrot_integrations.planning.values import UNKNOWN
+from parrot_integrations.langchain.planner import Given, Planner, rule
+from parrot_integrations.langchain.rules.inputs import as_dict
+from parrot_integrations.planning.values import BreakError, need
 
 
 @rule(RunnableSequence)
 def sequence(
-    planner: Planner, runnable: RunnableSequence[Any, Any], value: Any, kwargs: dict[str, Any]
+    planner: Planner, runnable: RunnableSequence[Any, Any], value: Any, given: Given
 ) -> Any:
     """Step by step; only the first step gets the keyword arguments, as in `RunnableSequence.invoke`."""
-    for step in runnable.steps:
-        value = planner.step(step, value, kwargs)
-        kwargs = {}
+    for index, step in enumerate(runnable.steps):
+        kwargs = given.kwargs if index == 0 else None
+        value = planner.step(step, value, given.at("steps", index, kwargs=kwargs))
     return value
 
 
 @rule(RunnableParallel)
-def parallel(
-    planner: Planner, runnable: RunnableParallel[Any], value: Any, kwargs: dict[str, Any]
-) -> Any:
+def parallel(planner: Planner, runnable: RunnableParallel[Any], value: Any, given: Given) -> Any:
     """Every branch gets the same input; `RunnableParallel` drops the keyword arguments."""
-    return {key: planner.step(step, value, {}) for key, step in runnable.steps__.items()}
+    return {
+        key: planner.step(step, value, given.at("steps", key))
+        for key, step in runnable.steps__.items()
+    }
 
 
 @rule(RunnableAssign)
-def assign(planner: Planner, runnable: RunnableAssign, value: Any, kwargs: dict[str, Any]) -> Any:
+def assign(planner: Planner, runnable: RunnableAssign, value: Any, given: Given) -> Any:
     """The input, and over it what the mapper adds."""
-    if not isinstance(value, dict):
-        return planner.stop(runnable, "gets something that is not a dict")
-    added = planner.step(runnable.mapper, value, kwargs)
-    return {**value, **added} if isinstance(added, dict) else UNKNOWN
+    added = planner.step(runnable.mapper, value, given.at("mapper", kwargs=given.kwargs))
+    return {**as_dict(value), **as_dict(added)}
 
 
 @rule(RunnablePick)
-def pick(planner: Planner, runnable: RunnablePick, value: Any, kwargs: dict[str, Any]) -> Any:
+def pick(planner: Planner, runnable: RunnablePick, value: Any, given: Given) -> Any:
     """One key's value, or the part of the dict that a list of keys names."""
-    if not isinstance(value, dict):
-        return planner.stop(runnable, "gets something that is not a dict")
+    value = as_dict(value)
     if isinstance(runnable.keys, str):
         return value.get(runnable.keys)
     return {key: value[key] for key in runnable.keys if key in value} or None
@@ -57,31 +55,30 @@ def pick(planner: Planner, runnable: RunnablePick, value: Any, kwargs: dict[str,
 
 @rule(RunnablePassthrough)
 def passthrough(
-    planner: Planner, runnable: RunnablePassthrough[Any], value: Any, kwargs: dict[str, Any]
+    planner: Planner, runnable: RunnablePassthrough[Any], value: Any, given: Given
 ) -> Any:
     """The input as it is; a function given to it is user code."""
     if runnable.func is not None or runnable.afunc is not None:
-        return planner.stop(runnable, "calls a function of yours")
+        raise BreakError("calls a function of yours")
     return value
 
 
 @rule(RunnableEach)
-def each(
-    planner: Planner, runnable: RunnableEach[Any, Any], value: Any, kwargs: dict[str, Any]
-) -> Any:
+def each(planner: Planner, runnable: RunnableEach[Any, Any], value: Any, given: Given) -> Any:
     """`.map()`: once per element, where the list's length is known."""
-    if not isinstance(value, list):
-        return planner.stop(runnable, "maps over something whose length is not known yet")
-    return [planner.step(runnable.bound, item, kwargs) for item in value]
+    if type(value) is not list:
+        raise BreakError("maps over something whose length is not known yet")
+    inside = given.at("bound", kwargs=given.kwargs)
+    return [
+        planner.step(runnable.bound, item, inside.element(index))
+        for index, item in enumerate(value)
+    ]
 
 
-@rule(RunnableBinding, _ChatModelBinding)
-def binding(
-    planner: Planner, runnable: RunnableBinding[Any, Any], value: Any, kwargs: dict[str, Any]
-) -> Any:
-    """Its keyword arguments go to what it binds."""
-    if runnable.config_factories:
-        return planner.stop(runnable, "has listeners, which may change the configuration")
-    if "configurable" in runnable.config:
-        return planner.stop(runnable, "sets configurable fields")
-    return planner.step(runnable.bound, value, {**runnable.kwargs, **kwargs})
+@rule(RouterRunnable)
+def router(planner: Planner, runnable: RouterRunnable[Any], value: Any, given: Given) -> Any:
+    """The runnable that the input's `key` names gets the input's `input`."""
+    key = need(as_dict(value).get("key"))
+    if type(key) is not str or key not in runnable.runnables or "input" not in value:
+        raise BreakError("gets something else than a key that it knows and an input")
+    return planner.step(runnable.runnables[key], value["input"], given.at("runnables", key))

@@ -4,38 +4,41 @@ from typing import Any
 
 from langchain_core.globals import get_llm_cache
 from langchain_core.messages import BaseMessage
-from langchain_core.prompt_values import PromptValue
+from langchain_core.prompt_values import ChatPromptValue, StringPromptValue
 
 from parrot_integrations.langchain.chat_models import ChatParrot
 from parrot_integrations.langchain.messages import to_wire
-from parrot_integrations.langchain.planner import Planner, rule
+from parrot_integrations.langchain.planner import Given, Planner, rule
 from parrot_integrations.planning.values import (
+    BreakError,
     Prompt,
     PromptMessage,
     Text,
-    Unknown,
     literal_message,
+    need,
 )
+
+_PROMPT_VALUES = (ChatPromptValue, StringPromptValue)
 
 
 @rule(ChatParrot)
-def chat_model(planner: Planner, runnable: ChatParrot, value: Any, kwargs: dict[str, Any]) -> Any:
+def chat_model(planner: Planner, runnable: ChatParrot, value: Any, given: Given) -> Any:
     """The call that the model will make, parameters as it will send them."""
     if runnable.rate_limiter is not None:
-        return planner.stop(runnable, "has a rate limiter, which planned calls would overrun")
+        raise BreakError("has a rate limiter, which planned calls would overrun")
     if runnable.cache or (runnable.cache is None and get_llm_cache() is not None):
-        return planner.stop(runnable, "has a cache, and a hit must not cost a call")
-    prompt = _prompt(planner, runnable, value)
-    if isinstance(prompt, Unknown):
-        return prompt
-    if planner.client is not None and planner.client.key != runnable.client.key:
-        return planner.stop(runnable, "is served by another backend than the model before it")
-    planner.client = planner.client or runnable.client
-    parameters = runnable.parameters(**{"stop": None, **kwargs})
-    return planner.plan.call(prompt, parameters, where=runnable.get_name())
+        raise BreakError("has a cache, and a hit must not cost a call")
+    client = planner.plan.client or runnable.client
+    if client.key != runnable.client.key:
+        raise BreakError("is served by another backend than the model before it")
+    prompt = _prompt(planner, value)
+    parameters = runnable.parameters(**{"stop": None, **given.kwargs})
+    answer = planner.plan.call(prompt, parameters)
+    planner.plan.client = client
+    return answer
 
 
-def _prompt(planner: Planner, model: ChatParrot, value: Any) -> Prompt | Unknown:
+def _prompt(planner: Planner, value: Any) -> Prompt:
     """The model's input as messages, as `BaseChatModel` converts it."""
     if isinstance(value, Prompt):
         return value
@@ -43,11 +46,19 @@ def _prompt(planner: Planner, model: ChatParrot, value: Any) -> Prompt | Unknown
         return Prompt((PromptMessage("user", value),))
     if type(value) is str:
         return Prompt((PromptMessage("user", planner.plan.input("input", value)),))
-    messages = value.to_messages() if isinstance(value, PromptValue) else value
-    if not isinstance(messages, list) or not all(isinstance(m, BaseMessage) for m in messages):
-        return planner.stop(model, f"gets a {type(value).__name__}, which is not a prompt yet")
+    messages = value.to_messages() if type(value) in _PROMPT_VALUES else need(value)
+    if type(messages) is not list or not all(isinstance(m, BaseMessage) for m in messages):
+        raise BreakError(f"gets a {type(value).__name__}, which is not a prompt yet")
+    return Prompt(tuple(map(prompt_message, messages)))
+
+
+def prompt_message(message: BaseMessage) -> PromptMessage:
+    """A message that is known whole.
+
+    Raises:
+        BreakError: it is of a kind that can't be in a plan.
+    """
     try:
-        wired = [to_wire(message) for message in messages]
+        return literal_message(to_wire(message))
     except ValueError as error:
-        return planner.stop(model, str(error))
-    return Prompt(tuple(literal_message(wire) for wire in wired))
+        raise BreakError(str(error)) from None

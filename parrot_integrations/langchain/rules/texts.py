@@ -1,69 +1,71 @@
-"""Rules for steps on texts: the string parser, `join_texts`, and `itemgetter`."""
+"""Rules for steps on texts: the string parser, joins, and `itemgetter`."""
 
-from collections.abc import Sequence
 from operator import itemgetter
+from types import BuiltinMethodType
 from typing import Any, cast
 
+from langchain_core.messages import BaseMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import RunnableLambda
 
 from parrot_integrations.langchain.join import JoinTexts
-from parrot_integrations.langchain.planner import Planner, rule
-from parrot_integrations.planning.values import Answer, Text
+from parrot_integrations.langchain.planner import Given, Planner, rule
+from parrot_integrations.langchain.rules.documents import format_documents
+from parrot_integrations.langchain.rules.inputs import is_dict
+from parrot_integrations.planning.transforms import declared, join, transformed
+from parrot_integrations.planning.values import Answer, BreakError
 
 
 @rule(StrOutputParser)
-def string_parser(
-    planner: Planner, runnable: StrOutputParser, value: Any, kwargs: dict[str, Any]
-) -> Any:
+def string_parser(planner: Planner, runnable: StrOutputParser, value: Any, given: Given) -> Any:
     """The text of an answer; of a string, the string."""
     if isinstance(value, Answer):
         return value.text
     if isinstance(value, str):
         return value
-    return planner.stop(runnable, "parses something other than a planned answer")
+    if isinstance(value, BaseMessage) and type(value.content) is str:
+        return value.content
+    raise BreakError("parses something other than a planned answer")
 
 
 @rule(JoinTexts)
-def join(planner: Planner, runnable: JoinTexts, value: Any, kwargs: dict[str, Any]) -> Any:
+def join_texts(planner: Planner, runnable: JoinTexts, value: Any, given: Given) -> Any:
     """A transform that the backend runs; plain strings are joined here."""
-    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-        return runnable.separator.join(value)
-    texts = _as_texts(value)
-    if texts is None:
-        return planner.stop(
-            runnable,
-            "joins something that is not a list of planned texts",
-            "Put StrOutputParser() behind the model.",
-        )
-    return planner.plan.join(texts, runnable.separator)
-
-
-def _as_texts(value: Any) -> Sequence[Text] | None:
-    if not isinstance(value, list | tuple):
-        return None
-    if not all(isinstance(item, str | Text) for item in value):
-        return None
-    return [Text((item,)) if isinstance(item, str) else item for item in value]
+    return transformed(planner.plan, [join(runnable.separator)], value)
 
 
 @rule(RunnableLambda)
-def function(
-    planner: Planner, runnable: RunnableLambda[Any, Any], value: Any, kwargs: dict[str, Any]
-) -> Any:
-    """Functions are opaque, but for `operator.itemgetter`."""
-    getter = getattr(runnable, "func", None)
-    if not isinstance(getter, itemgetter):
-        return planner.stop(
-            runnable,
-            "is a function of yours, which planning does not run",
-            "For a join use join_texts(separator); for a key, itemgetter or pick.",
-        )
-    if not isinstance(value, dict | list | tuple):
-        return planner.stop(runnable, "gets an item of something that is not known yet")
+def function(planner: Planner, runnable: RunnableLambda[Any, Any], value: Any, given: Given) -> Any:
+    """Functions are opaque, but for declared ones and those of libraries that are known."""
+    function: Any = getattr(runnable, "func", None) or getattr(runnable, "afunc", None)
+    if steps := declared(function):
+        return transformed(planner.plan, steps, value)
+    if isinstance(function, itemgetter):
+        return _items(function, value)
+    if _is_join(function):
+        return transformed(planner.plan, [join(function.__self__)], value)
+    if (text := format_documents(planner.plan, function, value)) is not None:
+        return text
+    raise BreakError(
+        "is a function of yours, which planning does not run",
+        "For a key use itemgetter or pick, for a join join_texts(separator); declare what else it "
+        "does to a text by @semantic_transform.",
+    )
+
+
+def _is_join(function: Any) -> bool:
+    """Whether it is `separator.join` of a string."""
+    if not isinstance(function, BuiltinMethodType):
+        return False
+    return type(function.__self__) is str and function.__name__ == "join"
+
+
+def _items(getter: "itemgetter[Any]", value: Any) -> Any:
+    if not is_dict(value) and type(value) not in (list, tuple):
+        raise BreakError("gets an item of something that is not known yet")
     keys = cast("tuple[Any, tuple[Any, ...]]", getter.__reduce__())[1]
     try:
         items = tuple(value[key] for key in keys)
     except (KeyError, IndexError, TypeError):
-        return planner.stop(runnable, f"gets items {keys}, which its input lacks")
+        raise BreakError(f"gets items {keys}, which its input lacks") from None
     return items if len(items) > 1 else items[0]

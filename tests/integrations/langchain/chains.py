@@ -102,5 +102,5 @@ CHAINS: dict[str, Chain] = {
         },
         1,
     ),
-    "a lambda in between": Chain(with_a_lambda, {"country": "Peru"}, 1, unplanned=1),
+    "a lambda in between": Chain(with_a_lambda, {"country": "Peru"}, 2),
 }

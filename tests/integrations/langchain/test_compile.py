@@ -1,15 +1,12 @@
 """Compiled and uncompiled are the same: results, callback events, errors; and the plan is used."""
 
 import asyncio
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
-from uuid import UUID
 
 import pytest
-from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.messages import HumanMessage
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
@@ -18,126 +15,41 @@ from parrot_backend.engines.base import Engine
 from parrot_integrations.langchain import ChatParrot, compile, join_texts
 from parrot_integrations.planning.session import PlannedSession
 from tests.doubles import ScriptedEngine
+from tests.integrations.langchain import watching
 from tests.integrations.langchain.chains import CHAINS, Chain, ask, map_reduce
+from tests.integrations.langchain.watching import Recorder, plain
 from tests.servers import eventually, serving
 
-
-class Recorder(BaseCallbackHandler):
-    """Every event as (type, name, names of its parents)."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[str, str, tuple[str, ...]]] = []
-        self._path: dict[UUID, tuple[str, ...]] = {}
-        self._lock = threading.Lock()
-
-    def _start(self, kind: str, name: str, run_id: UUID, parent: UUID | None) -> None:
-        with self._lock:
-            parents = self._path.get(parent, ()) if parent else ()
-            self._path[run_id] = (*parents, name)
-            self.events.append((f"{kind} start", name, parents))
-
-    def _note(self, kind: str, run_id: UUID) -> None:
-        with self._lock:
-            *parents, name = self._path[run_id]
-            self.events.append((kind, name, tuple(parents)))
-
-    def on_chain_start(self, serialized, inputs, *, run_id, parent_run_id=None, **kwargs) -> None:
-        self._start(kwargs.get("run_type") or "chain", kwargs["name"], run_id, parent_run_id)
-
-    def on_chat_model_start(self, serialized, messages, *, run_id, parent_run_id=None, **kwargs):
-        self._start("chat model", kwargs["name"], run_id, parent_run_id)
-
-    def on_llm_new_token(self, token, *, run_id, **kwargs) -> None:
-        self._note(f"token {token}", run_id)
-
-    def on_chain_end(self, outputs, *, run_id, **kwargs) -> None:
-        self._note("chain end", run_id)
-
-    def on_llm_end(self, response, *, run_id, **kwargs) -> None:
-        self._note("llm end", run_id)
-
-    def on_chain_error(self, error, *, run_id, **kwargs) -> None:
-        self._note(f"chain error {error!r}", run_id)
-
-    def on_llm_error(self, error, *, run_id, **kwargs) -> None:
-        self._note(f"llm error {error!r}", run_id)
+DOUBLE = (
+    watching.batch,
+    watching.abatch,
+    watching.batch_as_completed,
+    watching.abatch_as_completed,
+)
+STREAMS = (watching.stream, watching.astream)
+SINGLE = (watching.invoke, watching.ainvoke, *STREAMS, watching.astream_events)
 
 
-def plain(value: Any) -> Any:
-    """A result without what differs from run to run: messages carry a random id."""
-    if isinstance(value, BaseMessage):
-        return (type(value), value.content, value.response_metadata)
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value
+def assert_the_same(
+    chain: Chain, llm: ChatParrot, mode: Callable[..., Any], whole: bool = False
+) -> None:
+    """Runs the chain both ways and compares what can be seen; the compiled run claims its plan.
 
-
-def _invoke(chain: Runnable, value: Any, config: Any) -> Any:
-    return chain.invoke(value, config)
-
-
-def _ainvoke(chain: Runnable, value: Any, config: Any) -> Any:
-    return asyncio.run(chain.ainvoke(value, config))
-
-
-def _batch(chain: Runnable, value: Any, config: Any) -> Any:
-    return chain.batch([value, value], config)
-
-
-def _abatch(chain: Runnable, value: Any, config: Any) -> Any:
-    return asyncio.run(chain.abatch([value, value], config))
-
-
-def _batch_as_completed(chain: Runnable, value: Any, config: Any) -> Any:
-    return sorted(chain.batch_as_completed([value, value], config), key=lambda pair: pair[0])
-
-
-def _abatch_as_completed(chain: Runnable, value: Any, config: Any) -> Any:
-    async def run() -> list[Any]:
-        return [pair async for pair in chain.abatch_as_completed([value, value], config)]
-
-    return sorted(asyncio.run(run()), key=lambda pair: pair[0])
-
-
-def _stream(chain: Runnable, value: Any, config: Any) -> Any:
-    return list(chain.stream(value, config))
-
-
-def _astream(chain: Runnable, value: Any, config: Any) -> Any:
-    async def run() -> list[Any]:
-        return [chunk async for chunk in chain.astream(value, config)]
-
-    return asyncio.run(run())
-
-
-def _astream_events(chain: Runnable, value: Any, config: Any) -> Any:
-    async def run() -> list[Any]:
-        events = chain.astream_events(value, config, version="v2")
-        return sorted([(e["event"], e["name"], len(e["parent_ids"])) async for e in events])
-
-    return asyncio.run(run())
-
-
-SINGLE = (_invoke, _ainvoke, _stream, _astream, _astream_events)
-DOUBLE = (_batch, _abatch, _batch_as_completed, _abatch_as_completed)
-
-
-def assert_the_same(chain: Chain, llm: ChatParrot, mode: Callable[..., Any]) -> None:
-    """Runs the chain both ways and compares what can be seen; the compiled run claims its plan."""
+    With `whole`, streams are equal that are cut into chunks differently.
+    """
     sessions: list[PlannedSession] = []
     original = chain.build(llm)
     compiled = compile(original, on_session=sessions.append)
-    recorders = Recorder(), Recorder()
-    expected = mode(original, chain.input, {"callbacks": [recorders[0]]})
-    found = mode(compiled, chain.input, {"callbacks": [recorders[1]]})
-    streamed = mode in (_stream, _astream)
-    if streamed and not chain.streams_ordered:
+    recorders = Recorder(whole), Recorder(whole)
+    value = chain.input if mode in SINGLE else [chain.input] * 2
+    expected = mode(original, value, {"callbacks": [recorders[0]]})
+    found = mode(compiled, value, {"callbacks": [recorders[1]]})
+    streamed = mode in STREAMS
+    if streamed and (whole or not chain.streams_ordered):
         assert _merged(found) == _merged(expected)
     else:
         assert plain(found) == plain(expected)
-    if mode in (_invoke, _ainvoke, _stream, _astream) and (
+    if mode in (watching.invoke, watching.ainvoke, *STREAMS) and (
         chain.streams_ordered if streamed else chain.ordered
     ):
         assert recorders[1].events == recorders[0].events
@@ -179,13 +91,15 @@ def test_compiled_and_uncompiled_are_the_same(
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("mode", [_invoke, _ainvoke, _batch, _stream, _astream])
+@pytest.mark.parametrize(
+    "mode", [watching.invoke, watching.ainvoke, watching.batch, watching.stream, watching.astream]
+)
 @pytest.mark.parametrize("name", ["refine", "map reduce", "parallel", "a lambda in between"])
 def test_compiled_and_uncompiled_are_the_same_on_the_real_engine(
     name: str, mode: Callable[..., Any], base_url: str
 ) -> None:
     llm = ChatParrot(base_url=base_url, temperature=0, max_tokens=12)
-    assert_the_same(CHAINS[name], llm, mode)
+    assert_the_same(CHAINS[name], llm, mode, whole=True)
 
 
 @pytest.mark.model
@@ -246,7 +160,9 @@ def test_a_wrong_prediction_on_the_real_engine(base_url: str) -> None:
     assert counts.cancelled + counts.unclaimed == 1
 
 
-@pytest.mark.parametrize("mode", [_invoke, _ainvoke, _stream, _astream])
+@pytest.mark.parametrize(
+    "mode", [watching.invoke, watching.ainvoke, watching.stream, watching.astream]
+)
 def test_errors_are_the_same(mode: Callable[..., Any], llm: ChatParrot) -> None:
     original = {"x": ask("say {word}", llm)} | ask("FAIL {x}", llm)
     recorders = Recorder(), Recorder()

@@ -1,3 +1,4 @@
+import itertools
 from typing import Any
 
 import pytest
@@ -7,14 +8,15 @@ from parrot_backend.program.render import render_call, render_transform
 from parrot_integrations.planning.explain import explain
 from parrot_integrations.planning.plan import Plan
 from parrot_integrations.planning.values import (
-    UNKNOWN,
-    Answer,
+    BreakError,
     Prompt,
     PromptMessage,
     Text,
+    Unknown,
     Variable,
     concat,
     is_symbolic,
+    known,
 )
 
 
@@ -23,9 +25,7 @@ def user(text: Text) -> Prompt:
 
 
 def answer(plan: Plan, text: Text, **parameters: Any) -> Text:
-    found = plan.call(user(text), parameters, where="test")
-    assert isinstance(found, Answer)
-    return found.text
+    return plan.call(user(text), parameters).text
 
 
 def test_a_plan_renders_to_what_the_framework_will_send() -> None:
@@ -67,10 +67,9 @@ def test_any_field_name_becomes_a_variable_of_its_own(name: str) -> None:
 
 def test_a_parameter_that_the_backend_does_not_take_is_a_break() -> None:
     plan = Plan()
-    found = plan.call(user(Text(("x",))), {"tools": [{}]}, where="model")
-    assert found == UNKNOWN
+    with pytest.raises(BreakError, match="does not take 'echo'"):
+        plan.call(user(Text(("x",))), {"echo": True})
     assert plan.calls == []
-    assert "does not take 'tools'" in plan.breaks[0].reason
 
 
 def test_neighbouring_literals_are_one_segment() -> None:
@@ -84,10 +83,50 @@ def test_neighbouring_literals_are_one_segment() -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("x", False), ({"a": [1, ("y",)]}, False), ({"a": [Text(("t",))]}, True), ((UNKNOWN,), True)],
+    [
+        ("x", False),
+        ({"a": [1, ("y",)]}, False),
+        ({"a": [Text(("t",))]}, True),
+        ((Unknown(),), True),
+    ],
 )
 def test_symbolic_values_are_found_however_deep(value: Any, expected: bool) -> None:
     assert is_symbolic(value) is expected
+
+
+def test_a_plan_goes_on_from_what_was_submitted() -> None:
+    plan = Plan()
+    first = answer(plan, plan.input("x", "one"))
+    begun, graph = plan.take(), Graph()
+    assert begun is not None
+    graph.add(begun)
+    assert plan.take() is None
+    answer(plan, concat([first, plan.input("y", "two"), plan.join([first], "-")]))
+    extension = plan.take("throughput")
+    assert extension is not None
+    graph.add(extension)
+    assert list(graph.calls) == ["call-1", "call-2"]
+    assert [output.objective for output in extension.outputs] == ["throughput"]
+
+
+def test_what_waits_for_an_unknown_comes_when_it_is_settled_the_first_time() -> None:
+    first, second, seen = Unknown(), Unknown(), []
+    second.then(lambda: seen.append(second.value))
+    second.settle(first)
+    assert (seen, first.awaited) == ([], True)
+    first.settle("value")
+    second.settle("other")
+    second.then(lambda: seen.append("late"))
+    assert seen == ["value", "late"]
+    assert known({"a": [second, ("b", Unknown)]}) == {"a": ["value", ("b", Unknown)]}
+
+
+def test_a_long_chain_of_unknowns_is_no_deep_recursion() -> None:
+    chain = [Unknown() for _ in range(10_000)]
+    for earlier, later in itertools.pairwise(chain):
+        later.settle(earlier)
+    chain[0].settle("value")
+    assert chain[-1].value == "value"
 
 
 def test_a_shared_prefix_ends_at_a_whole_variable() -> None:

@@ -1,0 +1,91 @@
+"""`generate` over many prompts, submitted at once: LangChain's own loop asks for one after another."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.globals import get_llm_cache
+from langchain_core.messages import BaseMessage
+
+from parrot_backend.protocol import Output, Program, SemanticCall
+from parrot_integrations.client import active_sessions
+from parrot_integrations.errors import ParrotError
+from parrot_integrations.langchain.messages import to_wire
+
+if TYPE_CHECKING:
+    from parrot_integrations.langchain.base_chat import BaseChatParrot
+
+logger = logging.getLogger(__name__)
+
+
+def may_run_ahead(llm: "BaseChatParrot") -> bool:
+    """Whether calls may start before LangChain asks for them.
+
+    Not past a rate limiter; not with a cache, for a hit must not cost a call; and not inside a plan,
+    which has these calls already or knows why not.
+    """
+    cached = llm.cache or (llm.cache is None and get_llm_cache() is not None)
+    in_plan = llm.client.key in active_sessions.get()
+    return llm.rate_limiter is None and not cached and not in_plan
+
+
+@contextmanager
+def submitted(
+    llm: "BaseChatParrot", prompts: Sequence[list[BaseMessage]], parameters: dict[str, Any]
+) -> Iterator[Context]:
+    """Submit one call for each prompt, and give the context in which equal requests claim them.
+
+    Requests that differ, and prompts that can't be submitted, run when they are asked for.
+    """
+    context = copy_context()
+    session_id = _open(llm, prompts, parameters)
+    if session_id is not None:
+        context.run(active_sessions.set, {**active_sessions.get(), llm.client.key: session_id})
+    try:
+        yield context
+    finally:
+        if session_id is not None:
+            _close(llm, session_id)
+
+
+def _open(
+    llm: "BaseChatParrot", prompts: Sequence[list[BaseMessage]], parameters: dict[str, Any]
+) -> str | None:
+    try:
+        return llm.client.open_session(_program(prompts, parameters)).id
+    except ValueError:  # not supported by a plan or at all: the loop gets to it, and says so
+        return None
+    except ParrotError as error:
+        logger.warning("%d prompts were not submitted at once: %s", len(prompts), error)
+        return None
+
+
+def _program(prompts: Sequence[list[BaseMessage]], parameters: dict[str, Any]) -> Program:
+    calls = [
+        SemanticCall.model_validate(
+            {
+                "id": f"call-{number}",
+                "messages": [_planned(message) for message in prompt],
+                "output": f"answer-{number}",
+                **parameters,
+            }
+        )
+        for number, prompt in enumerate(prompts, start=1)
+    ]
+    outputs = [Output(variable=call.output, group="generate") for call in calls]
+    return Program(calls=calls, outputs=outputs)
+
+
+def _planned(message: BaseMessage) -> dict[str, Any]:
+    wire = to_wire(message)
+    text = wire["content"]
+    return {**wire, "content": [{"type": "text", "text": text}] if text else []}
+
+
+def _close(llm: "BaseChatParrot", session_id: str) -> None:
+    try:
+        llm.client.close_session(session_id)
+    except ParrotError as error:
+        logger.warning("session %s was not closed: %s", session_id, error)
