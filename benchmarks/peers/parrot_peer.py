@@ -1,41 +1,69 @@
-"""Parrot's own engine, through its asyncio interface, with end tokens ignored."""
+"""Parrot's own engine, through its asyncio interface, with end tokens ignored.
+
+`--int8` quantizes it, `--drafting` lets it draft.
+"""
 
 import asyncio
-from collections.abc import Callable
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import replace
 
 import torch
 import transformers
-from worker import Job, serve
+from worker import Generate, Request, Result, serve
 
 from parrot_backend import __version__
-from parrot_backend.engines.base import GenerationRequest, Sampling
+from parrot_backend.engines.base import EngineStats, GenerationRequest, Sampling
 from parrot_backend.engines.torch_engine import TorchEngine
 from parrot_backend.engines.torch_engine.loader import load_model
 
-
-def _start(path: str) -> TorchEngine:
-    loaded = replace(load_model(path, "cpu"), end_tokens=frozenset())
-    return TorchEngine.start(loaded, "benchmark", kv_memory=4 << 30)
+INT8, DRAFTING = "--int8" in sys.argv, "--drafting" in sys.argv
 
 
-def load(path: str) -> tuple[str, Callable[[Job], list[list[int]]]]:
+def _start(path: str) -> tuple[TorchEngine, frozenset[int]]:
+    loaded = load_model(path, "cpu", "int8" if INT8 else None)
+    endless = replace(loaded, end_tokens=frozenset())
+    engine = TorchEngine.start(endless, "benchmark", kv_memory=4 << 30, drafting=DRAFTING)
+    return engine, loaded.end_tokens
+
+
+def load(path: str) -> tuple[str, Generate]:
     """See `worker.serve`."""
     with ThreadPoolExecutor(1) as loading:  # as `TorchEngine.load` does, and says why
-        engine = loading.submit(_start, path).result()
+        engine, ends = loading.submit(_start, path).result()
 
-    async def one(prompt: list[int], count: int) -> list[int]:
-        request = GenerationRequest(prompt, Sampling(temperature=0, max_tokens=count))
-        return [token async for delta in engine.generate(request) for token in delta.tokens]
+    async def one(request: Request) -> list[int]:
+        sampling = Sampling(temperature=request.temperature, max_tokens=request.length, seed=0)
+        generation = GenerationRequest(request.prompt, sampling, draft=request.draft)
+        tokens: list[int] = []
+        async with aclosing(engine.generate(generation)) as deltas:
+            async for delta in deltas:
+                for token in delta.tokens:
+                    if request.until_end and token in ends:
+                        return tokens
+                    tokens.append(token)
+        return tokens
 
-    async def all_of(job: Job) -> list[list[int]]:
-        return await asyncio.gather(*(one(prompt, count) for prompt, count in job))
+    async def together(requests: list[Request]) -> list[list[int]]:
+        return await asyncio.gather(*map(one, requests))
 
-    version = (
-        f"parrot {__version__}, torch {torch.__version__}, transformers {transformers.__version__}"
+    def generate(requests: list[Request]) -> Result:
+        before = engine.stats()
+        return _result(asyncio.run(together(requests)), before, engine.stats())
+
+    settings = f"{'int8' if INT8 else 'fp32'}, drafting {'on' if DRAFTING else 'off'}"
+    libraries = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    return f"parrot {__version__}, {libraries}, {settings}", generate
+
+
+def _result(tokens: list[list[int]], before: EngineStats, after: EngineStats) -> Result:
+    return Result(
+        tokens,
+        shared=after.tokens_shared - before.tokens_shared,
+        drafted=after.tokens_drafted - before.tokens_drafted,
+        accepted=after.tokens_accepted - before.tokens_accepted,
     )
-    return version, lambda job: asyncio.run(all_of(job))
 
 
 serve(load)

@@ -1,21 +1,20 @@
 """transformers' own `generate`, fp32: one batch, padded on the left."""
 
-from collections.abc import Callable
-
 import torch
 import transformers
-from worker import Job, serve
+from worker import Generate, Request, Result, serve
 
 
-def load(path: str) -> tuple[str, Callable[[Job], list[list[int]]]]:
+def load(path: str) -> tuple[str, Generate]:
     """See `worker.serve`."""
     model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
 
-    def generate(job: Job) -> list[list[int]]:
-        width = max(len(prompt) for prompt, _ in job)
-        ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt, _ in job])
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p, _ in job])
-        count = max(count for _, count in job)
+    def generate(requests: list[Request]) -> Result:
+        prompts = [request.prompt for request in requests]
+        width = max(len(prompt) for prompt in prompts)
+        ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts])
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+        count = max(request.length for request in requests)
         output = model.generate(
             ids,
             attention_mask=mask,
@@ -24,9 +23,10 @@ def load(path: str) -> tuple[str, Callable[[Job], list[list[int]]]]:
             do_sample=False,
             pad_token_id=0,
         )
-        return output[:, width:].tolist()
+        return Result(output[:, width:].tolist(), shared=0)
 
-    return f"transformers {transformers.__version__}, torch {torch.__version__}", generate
+    version = f"transformers {transformers.__version__}, torch {torch.__version__}, fp32, one batch"
+    return version, generate
 
 
 serve(load)

@@ -5,17 +5,16 @@ By itself it keeps one core free for its front end; with `--all-cores` it comput
 
 import os
 import sys
-from collections.abc import Callable
 
 if "--all-cores" in sys.argv:
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = f"0-{(os.cpu_count() or 1) - 1}"
 os.environ["VLLM_CPU_KVCACHE_SPACE"] = "4"
 
 import vllm
-from worker import Job, serve
+from worker import Generate, Request, Result, serve
 
 
-def load(path: str) -> tuple[str, Callable[[Job], list[list[int]]]]:
+def load(path: str) -> tuple[str, Generate]:
     """See `worker.serve`."""
     engine = vllm.LLM(
         model=path,
@@ -27,18 +26,22 @@ def load(path: str) -> tuple[str, Callable[[Job], list[list[int]]]]:
         disable_log_stats=True,
     )
 
-    def generate(job: Job) -> list[list[int]]:
+    def generate(requests: list[Request]) -> Result:
         outputs = engine.generate(
-            [{"prompt_token_ids": prompt} for prompt, _ in job],
+            [{"prompt_token_ids": request.prompt} for request in requests],
             [
-                vllm.SamplingParams(temperature=0, max_tokens=count, ignore_eos=True)
-                for _, count in job
+                vllm.SamplingParams(temperature=0, max_tokens=request.length, ignore_eos=True)
+                for request in requests
             ],
             use_tqdm=False,
         )
-        return [list(output.outputs[0].token_ids) for output in outputs]
+        return Result(
+            [list(output.outputs[0].token_ids) for output in outputs],
+            shared=sum(output.num_cached_tokens or 0 for output in outputs),
+        )
 
-    return f"vllm {vllm.__version__}", generate
+    cores = "all cores" if "--all-cores" in sys.argv else "one core for its front end"
+    return f"vllm {vllm.__version__}, fp32, eager, prefix caching, {cores}", generate
 
 
 if __name__ == "__main__":

@@ -1,26 +1,76 @@
 """What every peer's process does: load once, then answer jobs, one JSON line each.
 
-A job is `[[prompt token ids, tokens to generate], ...]`, all wanted at once; the answer has the
-seconds that it took and the generated ids. Prints nothing else on stdout.
+A job is `{"requests": [...], "profile": bool}`, whose requests are all wanted at once; the answer has
+the seconds that it took and the fields of `Result`, and with `profile` the seconds in each operator of
+torch, without those that it calls. Prints nothing else on stdout.
 """
 
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
 
-Job = list[tuple[list[int], int]]
+
+class Request(NamedTuple):
+    """`length` tokens after `prompt`, greedy, end tokens ignored.
+
+    The rest is for Parrot's own engine alone: stop at an end token, sample with a seed, and what the
+    answer may repeat.
+    """
+
+    prompt: list[int]
+    length: int
+    until_end: bool = False
+    temperature: float = 0.0
+    draft: Sequence[int] = ()
 
 
-def serve(load: Callable[[str], tuple[str, Callable[[Job], list[list[int]]]]]) -> None:
-    """Load a model from the folder in argv, say which version runs it, and answer until stdin ends."""
+class Result(NamedTuple):
+    """The generated ids of each request, and how many of the prompts' tokens were not computed.
+
+    `shared` is None where the peer doesn't tell.
+    """
+
+    tokens: list[list[int]]
+    shared: int | None = None
+    drafted: int = 0
+    accepted: int = 0
+
+
+Generate = Callable[[list[Request]], Result]
+
+
+def serve(load: Callable[[str], tuple[str, Generate]]) -> None:
+    """Load the model that argv names, say what runs it and how, and answer until stdin ends."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries print; that must not get between the lines
     version, generate = load(sys.argv[1])
     print(json.dumps({"version": version}), file=out, flush=True)
     for line in sys.stdin:
+        print(json.dumps(_answer(generate, json.loads(line))), file=out, flush=True)
+
+
+def _answer(generate: Generate, job: dict[str, Any]) -> dict[str, Any]:
+    requests = [Request(*request) for request in job["requests"]]
+    operators: dict[str, float] = {}
+    with _profiled(operators) if job["profile"] else nullcontext():
         start = time.perf_counter()
-        tokens = generate(json.loads(line))
+        result = generate(requests)
         seconds = time.perf_counter() - start
-        print(json.dumps({"seconds": seconds, "tokens": tokens}), file=out, flush=True)
+    return {"seconds": seconds, "operators": operators, **result._asdict()}
+
+
+@contextmanager
+def _profiled(operators: dict[str, float]) -> Iterator[None]:
+    """Fill `operators` from what torch computes meanwhile, in every thread of this process."""
+    from torch._C._profiler import _ExperimentalConfig
+    from torch.profiler import ProfilerActivity, profile
+
+    config = _ExperimentalConfig(profile_all_threads=True)
+    with profile(activities=[ProfilerActivity.CPU], experimental_config=config) as profiler:
+        yield
+    for event in profiler.key_averages():
+        operators[event.key] = event.self_cpu_time_total / 1e6
