@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -24,6 +25,17 @@ def test_the_readme_s_examples_run(
         "temperature=0", "temperature=0, max_tokens=16"
     )
     exec(compile(source, f"README.md, example {number + 1}", "exec"), {})
+
+
+@pytest.mark.model
+def test_the_langchain_page_runs(base_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its examples follow on one another."""
+    monkeypatch.setenv("PARROT_BASE_URL", base_url)
+    names: dict[str, Any] = {}
+    for number, source in enumerate(blocks("docs/langchain.md", "python"), 1):
+        exec(compile(source, f"docs/langchain.md, example {number}", "exec"), names)
+    assert names["bird"].name
+    assert names["with_tools"].invoke("What is 2 + 3?").tool_calls[0]["args"].keys() == {"a", "b"}
 
 
 @pytest.mark.model
