@@ -43,11 +43,13 @@ def _joined_text(content: Any) -> Any:
     """OpenAI lets content be a list of text parts; here it is one string."""
     if content is None:
         return ""
-    if isinstance(content, list) and all(
-        isinstance(part, dict) and part.get("type") == "text" for part in content
-    ):
-        return "".join(str(part.get("text", "")) for part in content)
-    return content
+    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
+        return content
+    for part in content:
+        if part.get("type") != "text":
+            kind = part.get("type")
+            raise ValueError(f"content parts of type {kind!r} are not supported: text only")
+    return "".join(str(part.get("text", "")) for part in content)
 
 
 def _openai_role(role: Any) -> Any:

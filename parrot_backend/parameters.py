@@ -147,7 +147,11 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "repetition_penalty": (None, 1),
     "logit_bias": (None, {}),
     "response_format": (None, {"type": "text"}),
+    "store": (None, False),
+    "service_tier": (None, "auto", "default"),
 }
+# What OpenAI's clients tell of a request for its owner's books: no value of these changes anything.
+_ALWAYS_NEUTRAL = frozenset({"user", "safety_identifier", "metadata"})
 
 
 def without_neutral(body: Any) -> Any:
@@ -157,5 +161,5 @@ def without_neutral(body: Any) -> Any:
     return {
         name: value
         for name, value in body.items()
-        if name not in _NEUTRAL or value not in _NEUTRAL[name]
+        if name not in _ALWAYS_NEUTRAL and value not in _NEUTRAL.get(name, ())
     }

@@ -1,7 +1,10 @@
 """The server process: its socket, its readiness, its end."""
 
+import asyncio
+import contextlib
 import errno
 import ipaddress
+import logging
 import os
 import signal
 import socket
@@ -16,8 +19,11 @@ from fastapi import FastAPI
 
 from parrot_backend.errors import ParrotError
 
+logger = logging.getLogger(__name__)
+
 PARENT_CHECK_SECONDS = 0.5
 ORPHAN_SECONDS = 3.0
+LAST_WORDS_SECONDS = 2
 
 
 class StartError(ParrotError):
@@ -110,11 +116,20 @@ def _watch(parent: int) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Says when it is ready, and takes a signal as the wish for an orderly end, with exit code 0."""
+    """Says when it is ready, and takes a signal as the wish for an orderly end, with exit code 0.
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    Requests then have `grace_seconds`, or until the next SIGINT. Then the core ends their calls, so
+    that clients are told; uvicorn would cut them off.
+    """
+
+    def __init__(
+        self, app: FastAPI, config: uvicorn.Config, on_ready: Callable[[], None], grace_seconds: int
+    ) -> None:
         super().__init__(config)
+        self._app = app
         self._on_ready = on_ready
+        self._grace_seconds = grace_seconds
+        self._at_once = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -122,14 +137,34 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit and sig == signal.SIGINT:
-            self.force_exit = True
+            asyncio.get_running_loop().call_soon_threadsafe(self._at_once.set)
         self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        ending = asyncio.create_task(self._end_calls(), name="end calls")
+        try:
+            await super().shutdown(sockets)
+        finally:
+            ending.cancel()
+
+    async def _end_calls(self) -> None:
+        if running := len(self.server_state.tasks):
+            logger.info(
+                "ending: requests still running: %d; they have %d s, Ctrl-C again ends them now",
+                running,
+                self._grace_seconds,
+            )
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._at_once.wait(), self._grace_seconds)
+        await self._app.state.core.aclose()
 
 
 def run(
     app: FastAPI, sock: socket.socket, *, on_ready: Callable[[], None], grace_seconds: int
 ) -> None:
     """Serve until SIGTERM or SIGINT; running requests then have `grace_seconds` to finish.
+
+    What has not finished by then, or by the next SIGINT, ends with an `UnavailableError`.
 
     Raises:
         StartError: somebody else has begun to listen on the address.
@@ -146,10 +181,10 @@ def run(
         server_header=False,
         ws="none",
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=grace_seconds,
+        timeout_graceful_shutdown=grace_seconds + LAST_WORDS_SECONDS,
     )
     try:
-        _Server(config, on_ready).run(sockets=[sock])
+        _Server(app, config, on_ready, grace_seconds).run(sockets=[sock])
     finally:
         if url.startswith("unix:"):
             os.unlink(url.removeprefix("unix:"))

@@ -8,6 +8,7 @@ import asyncio
 import atexit
 import importlib.util
 import json
+import logging
 import os
 import select
 import subprocess
@@ -23,6 +24,8 @@ from typing import cast
 from platformdirs import user_log_path
 
 from parrot_integrations.errors import BackendStartError
+
+logger = logging.getLogger(__name__)
 
 _DEFAULT_START_TIMEOUT = 600.0
 _STOP_TIMEOUT = 10.0
@@ -45,6 +48,8 @@ class ManagedBackend:
 
     def __init__(self, model: str | None) -> None:
         self.log = _new_log()
+        told = model or "the default model"
+        logger.info("starting a backend for %s, log: %s", told, self.log)
         self.address: Future[str] = Future()
         # Running, and so not cancelled for everybody when one waiting task is cancelled.
         self.address.set_running_or_notify_cancel()

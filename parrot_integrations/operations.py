@@ -8,13 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
-from pydantic import BaseModel
-
 from parrot_backend.protocol import SESSION_HEADER, Program, Scope, SessionRequest
 from parrot_backend.views import EventList, GraphView, SessionEvent, SessionList, SessionView
 
 T = TypeVar("T")
-ViewT = TypeVar("ViewT", bound=BaseModel)
 
 
 @dataclass(frozen=True)

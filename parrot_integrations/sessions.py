@@ -63,7 +63,8 @@ def parrot_session(
     call opens the session, and it expires when nobody uses it any more.
 
     Args:
-        objective: what is wanted of the calls: `latency` (the default), `throughput`, `ttft`, `tpot`.
+        objective: what is wanted of the calls: `latency` (the default) or `throughput`; `ttft` and
+            `tpot` are served like `latency` today.
         tags: labels of the session; those of a session around it are added.
         thread: name of a session that goes on from one `with` to the next, such as a user's chat.
     """

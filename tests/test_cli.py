@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import platformdirs
 import pytest
 
 import parrot_backend
+from tests.servers import eventually
 
 PARROT = [sys.executable, "-m", "parrot_backend"]
 LIGHT = ["--kv-memory", "64MiB", "--model"]
@@ -224,14 +226,57 @@ def test_serve_answers_and_ends_on_sigterm(model_path):
         assert "Traceback" not in server.stderr.read()
 
 
+def stats(url: str) -> dict[str, int]:
+    return httpx.get(f"{url}/v1/stats").json()
+
+
+def asking(url: str, answers: dict[bool, httpx.Response], *, stream: bool) -> threading.Thread:
+    """A client that waits for the end of an answer which only the context's length would end."""
+    end_of_turn = "2"
+    body = {
+        "messages": [{"role": "user", "content": "Count."}],
+        "logit_bias": {end_of_turn: -100},
+        "stream": stream,
+    }
+
+    def ask() -> None:
+        answers[stream] = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
+
+    client = threading.Thread(target=ask)
+    client.start()
+    return client
+
+
 @pytest.mark.model
-def test_sigterm_ends_a_server_in_the_middle_of_a_stream(model_path):
-    with running(*PARROT, "serve", "--managed", str(os.getpid()), *LIGHT, model_path) as server:
-        url = announced(server)["base_url"]
-        body = {"messages": [{"role": "user", "content": "Count."}], "stream": True}
-        with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60) as answer:
-            next(answer.iter_lines())
-            assert end_of(server) == 0
+@pytest.mark.parametrize("managed", [True, False])
+def test_who_is_being_answered_is_told_that_the_server_ends(model_path, managed):
+    """After the short grace of a managed backend, and at the second Ctrl-C of a user."""
+    address = ["--managed", str(os.getpid())] if managed else ["--port", "0"]
+    with running(*PARROT, "serve", *address, *LIGHT, model_path) as server:
+        url = str(announced(server)["base_url"]) if managed else ready_url(server)
+        answers: dict[bool, httpx.Response] = {}
+        clients = [asking(url, answers, stream=stream) for stream in (False, True)]
+        assert eventually(lambda: stats(url)["running"] == 2, timeout=30)
+        before = stats(url)["tokens_generated"]
+        assert eventually(lambda: stats(url)["tokens_generated"] > before + 8, timeout=30)
+
+        server.send_signal(signal.SIGTERM if managed else signal.SIGINT)
+        log = next(line for line in server.stderr if "ending" in line)
+        grace = 1 if managed else 10
+        assert f"still running: 2; they have {grace} s, Ctrl-C again ends them now" in log
+        if not managed:
+            server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=8) == 0
+        assert server.stderr.read() == ""
+
+        for client in clients:
+            client.join(timeout=30)
+        assert answers[False].status_code == 503
+        error = answers[False].json()["error"]
+        assert (error["code"], error["message"]) == ("unavailable", "the server is shutting down")
+        *_, last, done = filter(None, answers[True].text.splitlines())
+        assert json.loads(last.removeprefix("data: "))["error"] == error
+        assert done == "data: [DONE]"
 
 
 @pytest.mark.model

@@ -47,8 +47,8 @@ def install(app: FastAPI) -> None:
         return error_response(_from_validation(error.errors()))
 
     @app.exception_handler(HTTPException)
-    async def http_error(_: Request, error: HTTPException) -> JSONResponse:
-        response = error_response(InvalidRequestError(str(error.detail)))
+    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        response = error_response(InvalidRequestError(_told(request, error)))
         response.status_code = error.status_code
         response.headers.update(error.headers or {})
         return response
@@ -61,6 +61,13 @@ def install(app: FastAPI) -> None:
     async def internal_error(request: Request, error: Exception) -> JSONResponse:
         logger.exception("%s %s failed", request.method, request.url.path, exc_info=error)
         return error_response(EngineError("the server failed; its log says more"))
+
+
+def _told(request: Request, error: HTTPException) -> str:
+    """Our routes raise errors of our own: a 404 or 405 is that of a request without a route."""
+    if error.status_code not in (404, 405):
+        return str(error.detail)
+    return f"there is no route {request.method} {request.url.path}: /docs lists what there is"
 
 
 def _from_validation(problems: Sequence[Any]) -> InvalidRequestError:

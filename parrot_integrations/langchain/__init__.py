@@ -8,8 +8,20 @@ except ImportError as error:
         "Run `pip install 'parrot-integrations[langchain]'`."
     ) from error
 
+from parrot_integrations.errors import ParrotError
 from parrot_integrations.langchain.chat_models import ChatParrot
 from parrot_integrations.langchain.compile import CompiledRunnable, compile
+from parrot_integrations.langchain.errors import (
+    ParrotAuthenticationError,
+    ParrotConnectionError,
+    ParrotContextOverflowError,
+    ParrotInvalidRequestError,
+    ParrotNotFoundError,
+    ParrotOverloadedError,
+    ParrotPermissionDeniedError,
+    ParrotServerError,
+    ParrotTimeoutError,
+)
 from parrot_integrations.langchain.join import JoinTexts, join_texts
 from parrot_integrations.langchain.llms import ParrotLLM
 from parrot_integrations.planning import transforms
@@ -21,8 +33,18 @@ __all__ = [
     "ChatParrot",
     "CompiledRunnable",
     "JoinTexts",
+    "ParrotAuthenticationError",
+    "ParrotConnectionError",
+    "ParrotContextOverflowError",
+    "ParrotError",
+    "ParrotInvalidRequestError",
     "ParrotLLM",
+    "ParrotNotFoundError",
+    "ParrotOverloadedError",
+    "ParrotPermissionDeniedError",
+    "ParrotServerError",
     "ParrotSession",
+    "ParrotTimeoutError",
     "compile",
     "join_texts",
     "parrot_session",

@@ -9,13 +9,13 @@ from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, ensure_config
-from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.base import RunnableBindingBase, RunnableLike, coerce_to_runnable
 from langchain_core.runnables.config import get_config_list
 from pydantic import Field
 
 from parrot_backend.protocol import Objective
 from parrot_integrations.langchain import rules as rules  # registers them
-from parrot_integrations.langchain.planner import Given, Planner
+from parrot_integrations.langchain.planner import Given, Planner, rule
 from parrot_integrations.langchain.rebuilt import observed
 from parrot_integrations.langchain.running import (
     INPUT,
@@ -28,7 +28,7 @@ from parrot_integrations.langchain.running import (
 from parrot_integrations.planning.plan import Plan
 from parrot_integrations.planning.report import Format, report
 from parrot_integrations.planning.session import OnSession, PlannedSession, wanted
-from parrot_integrations.planning.values import Unknown
+from parrot_integrations.planning.values import BreakError, Unknown
 
 logger = logging.getLogger(__name__)
 
@@ -231,8 +231,19 @@ class CompiledRunnable(RunnableBindingBase[Input, Output]):  # type: ignore[no-r
                     yield item
 
 
+@rule(CompiledRunnable)
+def _compiled(
+    planner: Planner, runnable: CompiledRunnable[Any, Any], value: Any, given: Given
+) -> Any:
+    """It opens a session of its own, which its calls are in."""
+    raise BreakError(
+        "is compiled by itself and plans its own calls",
+        "Compile only the whole chain: then all of it is one plan.",
+    )
+
+
 def compile(
-    runnable: Runnable[Input, Output],
+    runnable: RunnableLike[Input, Output],
     *,
     objective: Objective | None = None,
     on_session: Callable[[PlannedSession], None] | None = None,
@@ -240,9 +251,19 @@ def compile(
     """Compile a runnable: its LLM calls are planned per input and started before it asks for them.
 
     Args:
-        runnable: any runnable; what can't be planned is a graph break and runs as always.
-        objective: what the reader of the result wants: `latency`, `throughput`, `ttft` or `tpot`; by
-            default what the `parrot_session` around a run wants, else `latency`.
+        runnable: any runnable, or what LangChain makes one of: a function, a dict. What can't be
+            planned is a graph break and runs as always.
+        objective: what the reader of the result wants: `latency` or `throughput`; by default what
+            the `parrot_session` around a run wants, else `latency`. `ttft` and `tpot` are served
+            like `latency` today.
         on_session: called with each run's session when it opens, for progress and inspection.
+
+    Raises:
+        TypeError: LangChain makes no runnable of it.
     """
-    return CompiledRunnable(bound=runnable, objective=objective, on_session=on_session)
+    if isinstance(runnable, CompiledRunnable):
+        given = {"objective": objective, "on_session": on_session}
+        return runnable.model_copy(update={k: v for k, v in given.items() if v is not None})
+    # Its overloads take each kind of runnable, but not the union of them.
+    bound: Runnable[Input, Output] = coerce_to_runnable(cast("Any", runnable))
+    return CompiledRunnable(bound=bound, objective=objective, on_session=on_session)

@@ -8,54 +8,54 @@ from langchain_core import exceptions as langchain
 from parrot_integrations import errors as parrot
 
 
-class ChatParrotConnectionError(parrot.BackendConnectionError, langchain.ModelConnectionError):
+class ParrotConnectionError(parrot.BackendConnectionError, langchain.ModelConnectionError):
     """The backend cannot be reached, or the connection was lost."""
 
 
-class ChatParrotTimeoutError(parrot.BackendTimeoutError, langchain.ModelTimeoutError):
+class ParrotTimeoutError(parrot.BackendTimeoutError, langchain.ModelTimeoutError):
     """The backend did not answer in time."""
 
 
-class ChatParrotAuthenticationError(parrot.AuthenticationError, langchain.ModelAuthenticationError):
+class ParrotAuthenticationError(parrot.AuthenticationError, langchain.ModelAuthenticationError):
     """No API key, or a wrong one."""
 
 
-class ChatParrotPermissionDeniedError(
+class ParrotPermissionDeniedError(
     parrot.PermissionDeniedError, langchain.ModelPermissionDeniedError
 ):
     """The API key is known and may not do this."""
 
 
-class ChatParrotInvalidRequestError(parrot.InvalidRequestError, langchain.ModelInvalidRequestError):
+class ParrotInvalidRequestError(parrot.InvalidRequestError, langchain.ModelInvalidRequestError):
     """The backend refuses the request as it is."""
 
 
-class ChatParrotContextOverflowError(parrot.ContextLengthError, langchain.ContextOverflowError):
+class ParrotContextOverflowError(parrot.ContextLengthError, langchain.ContextOverflowError):
     """The messages do not fit the model's context."""
 
 
-class ChatParrotNotFoundError(parrot.NotFoundError, langchain.ModelNotFoundError):
+class ParrotNotFoundError(parrot.NotFoundError, langchain.ModelNotFoundError):
     """The backend does not serve that model."""
 
 
-class ChatParrotOverloadedError(parrot.OverloadedError, langchain.ModelRateLimitError):
+class ParrotOverloadedError(parrot.OverloadedError, langchain.ModelRateLimitError):
     """The backend's queue is full."""
 
 
-class ChatParrotServerError(parrot.ServerError, langchain.ModelAPIError):
+class ParrotServerError(parrot.ServerError, langchain.ModelAPIError):
     """The backend failed."""
 
 
 _MODEL_ERRORS: tuple[type[parrot.ParrotError], ...] = (
-    ChatParrotConnectionError,
-    ChatParrotTimeoutError,
-    ChatParrotAuthenticationError,
-    ChatParrotPermissionDeniedError,
-    ChatParrotContextOverflowError,
-    ChatParrotNotFoundError,
-    ChatParrotInvalidRequestError,
-    ChatParrotOverloadedError,
-    ChatParrotServerError,
+    ParrotConnectionError,
+    ParrotTimeoutError,
+    ParrotAuthenticationError,
+    ParrotPermissionDeniedError,
+    ParrotContextOverflowError,
+    ParrotNotFoundError,
+    ParrotInvalidRequestError,
+    ParrotOverloadedError,
+    ParrotServerError,
 )
 
 
@@ -70,7 +70,7 @@ def model_errors() -> Iterator[None]:
 
 def _as_model_error(error: parrot.ParrotError) -> parrot.ParrotError:
     matching = (each for each in _MODEL_ERRORS if isinstance(error, each.__mro__[1]))
-    model_error = next(matching, ChatParrotServerError)
+    model_error = next(matching, ParrotServerError)
     return model_error(
         error.message,
         status=error.status,

@@ -33,7 +33,7 @@ class ParrotLLM(SiblingCalls, ParrotSettings, BaseLLM):
 
         ```bash
         pip install 'parrot-integrations[langchain,backend]'
-        export PARROT_BASE_URL="http://127.0.0.1:8000"  # only for a backend that runs already
+        export PARROT_BASE_URL="http://127.0.0.1:8642"  # only for a backend that runs already
         ```
 
     Key init args — completion params:

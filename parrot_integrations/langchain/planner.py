@@ -98,7 +98,7 @@ class Planner:
         except NotYetError as waiting:
             waiting.unknown.then(lambda: self._attempt(runnable, known(value), given, result))
         except BreakError as stop:
-            self.plan.stop(runnable.get_name(), stop.reason, stop.remedy)
+            self.plan.stop(stop.where or runnable.get_name(), stop.reason, stop.remedy)
 
     def _apply(self, runnable: Runnable[Any, Any], value: Any, given: Given) -> Any:
         found = find_rule(runnable)

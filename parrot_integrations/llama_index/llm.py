@@ -15,7 +15,13 @@ from llama_index.core.base.llms.types import (
     LLMMetadata,
     MessageRole,
 )
-from llama_index.core.bridge.pydantic import Field, PrivateAttr, SecretStr
+from llama_index.core.bridge.pydantic import (
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    model_validator,
+)
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.tools.types import BaseTool
@@ -64,6 +70,8 @@ class Parrot(FunctionCallingLLM):
         ```
     """
 
+    model_config = ConfigDict(extra="forbid")
+
     model: str | None = Field(
         default=None, description="Name of the model; None for the one that the backend serves."
     )
@@ -93,6 +101,12 @@ class Parrot(FunctionCallingLLM):
     max_retries: int = Field(default=2, ge=0, description="How often a request is sent again.")
 
     _served: dict[str, Any] | None = PrivateAttr(default=None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_class_name(cls, data: Any) -> Any:
+        """LlamaIndex writes it into the dictionaries that it makes of components."""
+        return {k: v for k, v in data.items() if k != "class_name"} if type(data) is dict else data
 
     @classmethod
     def class_name(cls) -> str:

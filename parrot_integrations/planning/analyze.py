@@ -6,7 +6,7 @@ from parrot_backend.program.graph import Graph, inputs_of
 from parrot_backend.protocol import SemanticCall
 from parrot_backend.views import CallView, GraphView, SessionView
 from parrot_integrations.planning.plan import Plan
-from parrot_integrations.planning.sharing import Share, length, marked, shares
+from parrot_integrations.planning.sharing import Share, counted, length, marked, shares
 
 # A call is handed over at the instant at which the one that it waits for ends, which is noted next.
 _SIMULTANEOUS = 0.01
@@ -21,7 +21,7 @@ def analyze(plan: Plan, counts: SessionView, graph: GraphView) -> str:
         graph: the session's calls, with their times and tokens, and its variables' values.
     """
     lines = [
-        f"{counts.planned} calls planned, {counts.claimed} of them claimed, "
+        f"{counted(counts.planned, 'call')} planned, {counts.claimed} of them claimed, "
         f"{counts.unplanned} not foreseen",
         "",
         "Run (tokens shared: found in the prefix cache; predicted: common with an earlier call)",
@@ -140,4 +140,7 @@ def _waste(graph: GraphView) -> str:
     wasted = [view for view in graph.calls if view.planned and not view.claimed]
     prompt = sum(view.prompt_tokens - view.cached_tokens for view in wasted)
     answer = sum(view.completion_tokens for view in wasted)
-    return f"{len(wasted)} calls, up to {prompt} prompt and {answer} answer tokens"
+    return (
+        f"{counted(len(wasted), 'call')}, "
+        f"up to {prompt} prompt and {counted(answer, 'answer token')}"
+    )

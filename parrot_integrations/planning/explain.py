@@ -9,6 +9,7 @@ from parrot_backend.views import GraphView
 from parrot_integrations.planning.plan import Plan
 from parrot_integrations.planning.sharing import (
     Share,
+    counted,
     families,
     length,
     marked,
@@ -51,8 +52,10 @@ def explain(plan: Plan, objective: Objective = "latency", ran: GraphView | None 
         ran: the session's calls, where it ran.
     """
     lines = [
-        f"{len(plan.calls)} planned calls, {len(plan.variables)} input variables, "
-        f"{len(plan.transforms)} transforms, {len(plan.breaks)} graph breaks"
+        f"{counted(len(plan.calls), 'planned call')}, "
+        f"{counted(len(plan.variables), 'input variable')}, "
+        f"{counted(len(plan.transforms), 'transform')}, "
+        f"{counted(len(plan.breaks), 'graph break')}"
     ]
     for heading, section in (
         ("Calls", _calls(plan, deductions(plan, objective, ran))),
@@ -68,24 +71,25 @@ def explain(plan: Plan, objective: Objective = "latency", ran: GraphView | None 
 
 def _calls(plan: Plan, deduced: Mapping[str, Deduction]) -> Iterator[str]:
     shared = shares(plan.calls)
+    unread = "nothing planned reads it" if plan.breaks else "the last call"
     for call in plan.calls:
         yield f"{call.id}: {short(told(marked(call)))} -> {{{call.output}}}"
-        told_of_it = [_deduced(deduced[call.id]), *_share(shared.get(call.id))]
+        told_of_it = [_deduced(deduced[call.id], unread), *_share(shared.get(call.id))]
         yield f"    {', '.join(told_of_it)}"
 
 
-def _deduced(deduction: Deduction) -> str:
-    steps = f"{deduction.path} calls to the end" if deduction.path > 1 else "the last call"
-    if deduction.group is None:
+def _deduced(deduction: Deduction, unread: str) -> str:
+    steps = f"{deduction.path} calls to the end" if deduction.path > 1 else unread
+    if deduction.group is None or deduction.group_size is None:
         return f"{deduction.objective}, {steps}"
-    group = f"task group {deduction.group} ({deduction.group_size} calls)"
+    group = f"task group {deduction.group} ({counted(deduction.group_size, 'call')})"
     return f"{deduction.objective}, {steps}, {group}"
 
 
 def _share(share: Share | None) -> list[str]:
     if share is None:
         return []
-    return [f"shares {length(share.prefix, {})} characters with {share.call_id}"]
+    return [f"shares {counted(length(share.prefix, {}), 'character')} with {share.call_id}"]
 
 
 def _transform(transform: Transform) -> str:

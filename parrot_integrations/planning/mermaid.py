@@ -9,7 +9,7 @@ from parrot_backend.protocol import Objective, SemanticCall
 from parrot_backend.views import CallView, GraphView
 from parrot_integrations.planning.explain import deductions
 from parrot_integrations.planning.plan import Plan
-from parrot_integrations.planning.sharing import length, marked, shares, short, told
+from parrot_integrations.planning.sharing import counted, length, marked, shares, short, told
 
 _WIDTH = 48
 
@@ -64,7 +64,9 @@ def _node(
 ) -> str:
     rows = [f"{call.id}: {deduction.objective}", short(told(marked(call)), _WIDTH)]
     if view is not None:
-        rows.append(f"{view.state}, {view.cached_tokens} of {view.prompt_tokens} tokens shared")
+        rows.append(
+            f"{view.state}, {view.cached_tokens} of {counted(view.prompt_tokens, 'token')} shared"
+        )
     return f'  {ids(call.output)}["{"<br/>".join(map(_quoted, rows))}"]'
 
 
@@ -75,7 +77,7 @@ def _edges(plan: Plan, ids: Callable[[str], str]) -> Iterator[str]:
             yield f"  {ids(name)} --> {ids(node.output)}"
     outputs = {call.id: call.output for call in plan.calls}
     for call_id, share in shares(plan.calls).items():
-        characters = f"{length(share.prefix, {})} characters"
+        characters = counted(length(share.prefix, {}), "character")
         yield f"  {ids(outputs[share.call_id])} -. {characters} .- {ids(outputs[call_id])}"
 
 

@@ -58,6 +58,11 @@ def short(line: str, width: int = _WIDTH) -> str:
     return line if len(line) <= width else f"{line[:half]} … {line[-half:]}"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 call`, `2 calls`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def shares(calls: Sequence[SemanticCall]) -> dict[str, Share]:
     """By call id, the longest prefix that an earlier call has too; none for who shares nothing."""
     found: dict[str, Share] = {}

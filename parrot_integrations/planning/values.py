@@ -98,12 +98,16 @@ class Break:
 
 
 class BreakError(ValueError):
-    """A step can't be planned: for what reason, and what the user could do about it."""
+    """A step can't be planned: for what reason, and what the user could do about it.
 
-    def __init__(self, reason: str, remedy: str = "") -> None:
+    `where` names the step, where its own name says little.
+    """
+
+    def __init__(self, reason: str, remedy: str = "", where: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.remedy = remedy
+        self.where = where
 
 
 class Unknown:

@@ -83,6 +83,23 @@ def test_the_official_client_streams(client: openai.OpenAI) -> None:
     assert chunks[-1].usage.total_tokens == 10
 
 
+def test_what_tells_only_of_the_caller_changes_nothing(http: httpx.Client) -> None:
+    """Neither the answer nor what a request is equal to."""
+    of_caller = {
+        "user": "Ann",
+        "safety_identifier": "a1",
+        "metadata": {"run": "7"},
+        "store": False,
+        "service_tier": "auto",
+    }
+    session = http.post("/v1/sessions", json={"program": PROGRAM}).json()["id"]
+    claiming = http.post(f"/v1/sessions/{session}/calls", json=chat("1:abc", **of_caller))
+    assert claiming.headers[CLAIMED_HEADER] == "true"
+    http.delete(f"/v1/sessions/{session}")
+    raw = http.post("/v1/completions", json={"prompt": "ab", **of_caller})
+    assert raw.status_code == 200
+
+
 def test_the_official_client_lists_models(client: openai.OpenAI) -> None:
     (model,) = client.models.list().data
     assert (model.id, model.owned_by) == ("scripted", "parrot")
@@ -149,8 +166,10 @@ def test_a_failing_request_has_its_status_streamed_or_not(http: httpx.Client, st
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
             "messages.0.content",
-            "valid string",
+            "content parts of type 'image_url' are not supported: text only",
         ),
+        (chat("x", store=True), "store", "not known or not supported"),
+        (chat("x", service_tier="flex"), "service_tier", "not known or not supported"),
     ],
 )
 def test_bad_bodies_name_the_field(
@@ -186,9 +205,14 @@ def test_unknown_things_are_404_in_the_same_shape(http: httpx.Client) -> None:
         answer = http.request(method, path)
         assert answer.status_code == 404
         assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+        assert (path == "/nowhere") == (
+            "no route GET /nowhere" in answer.json()["error"]["message"]
+        )
     answer = http.post("/v1/chat/completions", json=chat("x"), headers={SESSION_HEADER: "s-none"})
     assert answer.json()["error"]["code"] == "session_not_found"
-    assert http.put("/v1/models").status_code == 405
+    wrong = http.put("/v1/models")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET")
+    assert "no route PUT /v1/models" in wrong.json()["error"]["message"]
 
 
 def test_a_session_s_whole_life(http: httpx.Client) -> None:

@@ -124,6 +124,12 @@ def test_a_start_that_fails_says_why_and_is_tried_again_later(program, own_logs)
         client.models()
 
 
+def test_a_start_is_told(program, own_logs, caplog):
+    with caplog.at_level("INFO", "parrot_integrations"):
+        backend = managed.backend("some-model")
+    assert caplog.messages == [f"starting a backend for some-model, log: {backend.log}"]
+
+
 def test_a_missing_package_is_named(program, monkeypatch):
     monkeypatch.setattr(managed, "_BACKEND_PACKAGES", ("torch", "not_a_package"))
     program("import not_a_package")

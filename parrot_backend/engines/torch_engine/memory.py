@@ -11,6 +11,10 @@ from parrot_backend.engines.torch_engine.slots import (
     split_runs,
 )
 
+# At least one of so many parts of the memory is evicted at once: to look up what is expected takes
+# milliseconds where many calls wait, too long for each token of a step.
+_PARTS = 64
+
 
 class Holding:
     """The slots of one sequence: those of the tree down to `node`, then its `own`.
@@ -55,6 +59,7 @@ class KVMemory:
 
     Every slot is free, held by a sequence (`used`) or only in the tree (`cached`). Slots are handed
     out as long as there are free or cached ones: caching never keeps a sequence from running.
+    `expected` are the prefixes that will be needed, each of a tenant, by who needs it.
 
     Args:
         capacity: slots, one per token.
@@ -103,7 +108,8 @@ class KVMemory:
         if count > self.available:
             return False
         if (missing := count - self.slots.free) > 0:
-            evicted = self.tree.evict(missing, self.expected.values())
+            most = max(missing, self.capacity // _PARTS)
+            evicted = self.tree.evict(most, self.expected.values())
             self.evicted += count_slots(evicted)
             self.slots.release(evicted)
         append_runs(holding.own, self.slots.allocate(count, holding.last_slot))

@@ -112,7 +112,7 @@ class Scheduler:
     def _make_way(self) -> None:
         """Where the batch is full, who waits first takes the place of who runs with a lower priority.
 
-        One in a step is enough: what the budget doesn't let begin would only keep another from going on.
+        One in a step: for more the budget would seldom suffice, and their places would be empty.
         """
         if not self.waiting or len(self.running) < self._max_batch:
             return

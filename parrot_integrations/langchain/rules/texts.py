@@ -61,11 +61,12 @@ def _is_join(function: Any) -> bool:
 
 
 def _items(getter: "itemgetter[Any]", value: Any) -> Any:
-    if not is_dict(value) and type(value) not in (list, tuple):
-        raise BreakError("gets an item of something that is not known yet")
     keys = cast("tuple[Any, tuple[Any, ...]]", getter.__reduce__())[1]
+    where = f"itemgetter({', '.join(map(repr, keys))})"
+    if not is_dict(value) and type(value) not in (list, tuple):
+        raise BreakError("the input is not known yet, or has no items", where=where)
     try:
         items = tuple(value[key] for key in keys)
     except (KeyError, IndexError, TypeError):
-        raise BreakError(f"gets items {keys}, which its input lacks") from None
+        raise BreakError("the input lacks it", where=where) from None
     return items if len(items) > 1 else items[0]

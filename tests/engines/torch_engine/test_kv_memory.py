@@ -213,6 +213,15 @@ def test_the_least_recently_used_leaf_is_evicted_first_and_only_as_much_as_neede
     assert memory.match("", [4] * 10) == 10
 
 
+def test_a_large_memory_evicts_more_at_once_and_hands_out_what_is_wanted() -> None:
+    memory = KVMemory(640)
+    fill(memory, list(range(640)))
+    holding = memory.acquire("", [-1])
+    assert memory.extend(holding, 3)
+    assert (holding.length, memory.evicted, memory.slots.free) == (3, 10, 7)
+    check_memory(memory, [holding])
+
+
 def test_what_is_held_is_never_evicted() -> None:
     memory = KVMemory(10)
     held = memory.acquire("", [1, 2])
@@ -253,14 +262,16 @@ def test_what_is_expected_goes_when_nothing_else_is_left() -> None:
 
 
 def test_of_a_node_that_is_expected_in_part_the_first_part_stays() -> None:
-    memory = KVMemory(20)
+    memory = KVMemory(24)
+    fill(memory, [7] * 8)
     fill(memory, [1, 2, 3, 4, 5, 6, 7, 8])
+    memory.expect("older", "", [7] * 8)
     memory.expect("call", "", [1, 2, 3, 4, 5, 0, 0])
     memory.expect("shorter", "", [1, 2])
     memory.expect("of another tenant", "other", [1, 2, 3, 4, 5, 6, 7, 8])
-    fill(memory, [9] * 15)
+    fill(memory, [9] * 11)
     assert memory.match("", [1, 2, 3, 4, 5, 6, 7, 8]) == 5
-    assert memory.match("", [9] * 15) == 15
+    assert memory.match("", [7] * 8) == 8, "what nobody expects goes first, however new"
 
 
 def test_what_is_no_longer_expected_is_evicted_like_everything_else() -> None:

@@ -6,6 +6,7 @@ A difference is allowed only where the two best logits are less than 1e-3 apart;
 import asyncio
 import itertools
 import json
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from parrot_backend.engines.torch_engine.constraints import Grammars
 from parrot_backend.engines.torch_engine.loader import LoadedModel, load_model
 from parrot_backend.engines.torch_engine.vocabulary import Vocabulary
 from parrot_backend.messages import ChatMessage
+from tests.engines.torch_engine.many_prompts import many_prompts
 
 pytestmark = pytest.mark.model
 COUNT = 12
@@ -107,8 +109,8 @@ def test_there_are_enough_prompts(prompts: list[list[int]]) -> None:
     assert max(map(len, prompts)) > 512
 
 
-def greedy() -> Sampling:
-    return Sampling(temperature=0, max_tokens=COUNT)
+def greedy(count: int = COUNT) -> Sampling:
+    return Sampling(temperature=0, max_tokens=count)
 
 
 def test_alone(
@@ -167,6 +169,60 @@ def test_short_of_memory(
     for client in clients:
         reference.check(client.prompt, client.tokens, len(client.tokens) or COUNT)
     assert sum(client.last.finish_reason is None for client in clients) > 0
+
+
+@pytest.mark.timeout(900)
+def test_two_hundred_prompts_under_everything_at_once(
+    make_stepper: Callable[..., Any], loaded: LoadedModel, reference: Any
+) -> None:
+    """With and without drafts in the same batches, in little memory; neighbours come and leave."""
+    prompts = many_prompts(loaded.tokenizer([ARTICLE, *QUESTIONS, *RAW])["input_ids"])
+    lengths = [len(prompt) for prompt in prompts]
+    assert (len(prompts), min(lengths), max(lengths)) == (200, 1, 600)
+    stepper = make_stepper(loaded=loaded, slots=700, max_batch=8, prefill_budget=128)
+    clients, preempted = run_disturbed(stepper, prompts)
+    ends = loaded.end_tokens
+    for client in clients:
+        assert client.last.finish_reason == ("stop" if client.tokens[-1] in ends else "length")
+    answers = {(tuple(client.prompt), tuple(client.tokens)) for client in clients}
+    ties = reference.check_forced([(list(prompt), list(answer)) for prompt, answer in answers])
+    assert len(answers) <= len(set(map(tuple, prompts))) + ties
+    stats = stepper.stepper.stats
+    print(f"{len(clients)} answers, {ties} ties, {preempted} preempted, {stats}")
+    assert stepper.preemptions > 0, "also by themselves"
+    assert preempted > 50
+    assert min(stats.tokens_evicted, stats.tokens_shared) > 1000
+    assert stats.tokens_accepted > 100
+
+
+def run_disturbed(stepper: Any, prompts: list[list[int]]) -> tuple[list[Any], int]:
+    """Run each prompt with and without drafts.
+
+    They come a few at a time and with different priorities; every few steps one that runs is
+    preempted, and a neighbour is cancelled.
+
+    Returns:
+        The prompts' clients, and how often one was preempted.
+    """
+    chance = random.Random(7)
+    coming = [(prompt, drafts) for prompt in prompts for drafts in (True, False)]
+    clients: list[Any] = []
+    neighbours: list[Any] = []
+    preempted = 0
+    while coming or stepper.stepper.busy:
+        while coming and stepper.stepper.stats.waiting < 16:
+            prompt, drafts = coming.pop()
+            priority = chance.randrange(3)
+            clients.append(stepper.add(prompt, greedy(10), priority, drafts=drafts))
+            if len(clients) % 10 == 0:
+                neighbours.append(stepper.add([*prompt, 7], greedy(10), 2))
+        stepper.step()
+        if stepper.steps % 3 == 0 and (running := stepper.stepper._scheduler.running):
+            stepper.stepper._scheduler._preempt(chance.choice(running))
+            preempted += 1
+        if stepper.steps % 10 == 0 and neighbours:
+            stepper.cancel(neighbours.pop(0))
+    return clients, preempted
 
 
 @pytest.mark.parametrize("seed", [None, 3], ids=["greedy", "seeded"])

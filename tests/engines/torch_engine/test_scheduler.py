@@ -150,7 +150,7 @@ def test_nobody_gives_up_a_place_to_who_would_wait_for_a_prefix(make_stepper: Ma
     shared = prompt(2, 150)
     stepper.add(shared, greedy(2), priority=1)
     stepper.step()
-    sibling = stepper.add(shared + [7], greedy(2), priority=1)
+    sibling = stepper.add([*shared, 7], greedy(2), priority=1)
     for step in range(3, 6):
         stepper.step()
         assert (len(low.tokens), sibling.sequence.holding) == (step, None)

@@ -14,7 +14,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from pydantic import SecretStr, ValidationError
 
 from parrot_backend.protocol import ChatRequest
-from parrot_integrations import errors
+from parrot_integrations import errors, langchain
 from parrot_integrations.langchain import ChatParrot
 from tests.doubles import ScriptedEngine
 from tests.integrations.replies import Reply, events, failure, replying
@@ -256,6 +256,7 @@ async def test_errors_are_ours_and_langchains(reply, ours, theirs):
                 ask("abc")
             assert isinstance(raised.value, ours)
             assert type(raised.value.__cause__) is ours
+            assert vars(langchain)[type(raised.value).__name__] is type(raised.value)
             assert raised.value.code == raised.value.__cause__.code
         with pytest.raises(theirs):
             await llm.ainvoke("abc")

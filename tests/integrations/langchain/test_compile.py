@@ -277,6 +277,50 @@ def test_explain_tells_calls_variables_sharing_and_breaks(llm: ChatParrot) -> No
     assert "join_texts" in told
 
 
+def test_what_langchain_makes_a_runnable_of_is_compiled(llm: ChatParrot) -> None:
+    assert compile(lambda word: word.upper()).invoke("a") == "A"  # type: ignore[attr-defined]
+    both = {"one": ask("1 {word}", llm), "two": ask("2 {word}", llm)}
+    assert compile(both).invoke({"word": "a"}) == {"one": "a 1", "two": "a 2"}
+    with pytest.raises(TypeError, match="Expected a Runnable, callable or dict"):
+        compile(3)  # type: ignore[arg-type]
+
+
+def test_what_is_compiled_already_is_not_compiled_twice(llm: ChatParrot) -> None:
+    sessions: list[PlannedSession] = []
+    once = compile(map_reduce(llm), objective="throughput", on_session=sessions.append)
+    twice = compile(once)
+    assert twice.bound is once.bound
+    assert twice.invoke({"texts": ["a", "b"]}) == once.invoke({"texts": ["a", "b"]})
+    views = [session.final for session in sessions if session.final]
+    assert [(view.planned, view.claimed) for view in views] == [(3, 3)] * 2
+    assert twice.objective == "throughput"
+    assert compile(once, objective="latency").objective == "latency"
+
+
+@pytest.mark.parametrize("mode", SINGLE + DOUBLE)
+def test_a_compiled_chain_inside_another_plans_its_own_calls(
+    mode: Callable[..., Any], llm: ChatParrot
+) -> None:
+    inner, outer = list[PlannedSession](), list[PlannedSession]()
+    first, second = ask("First {x}", llm), ask("Then {y}", llm)
+    part = compile(first, on_session=inner.append)
+    compiled = compile(part | second, on_session=outer.append)
+    told = compiled.explain({"x": "it"})
+    assert "is compiled by itself and plans its own calls. Compile only the whole chain" in told
+    recorders = Recorder(), Recorder()
+    value: Any = {"x": "it"} if mode in SINGLE else [{"x": "it"}, {"x": "at"}]
+    nested = first.with_config({}) | second  # a sequence's own steps would become the outer one's
+    expected = mode(nested, value, {"callbacks": [recorders[0]]})
+    assert plain(mode(compiled, value, {"callbacks": [recorders[1]]})) == plain(expected)
+    assert Counter(recorders[1].events) == Counter(recorders[0].events)
+    for sessions in (inner, outer):
+        counts = [session.final for session in sessions if session.final]
+        calls = 1 if mode in SINGLE else 2
+        assert sum(each.planned for each in counts) == calls
+        assert sum(each.claimed for each in counts) == calls
+        assert sum(each.unplanned for each in counts) == 0
+
+
 def test_join_texts_joins_and_names_what_it_wants() -> None:
     assert join_texts("-").invoke(["a", "b"]) == "a-b"
     assert asyncio.run(join_texts().ainvoke(["a", "b"])) == "a\n\nb"

