@@ -94,8 +94,9 @@ class TorchEngine:
             drafting: compute several tokens of an answer in one step where it repeats a text. The
                 answers are the same without.
             device: torch's name for it; CUDA where there is one, else the CPU.
-            quantization: "int8" computes a Llama-like model in 8 bits on the CPU, in half of the
-                time; the first start with it calibrates, and the log says what it costs in quality.
+            quantization: "int8" computes a Llama-like model in 8 bits on the CPU, 1.3 to 1.9
+                times as fast; the first start with it calibrates, and the log says what it costs in
+                quality.
 
         Raises:
             ModelLoadError: the model can't be loaded, or `kv_memory` is too small for one token.
