@@ -167,7 +167,7 @@ def test_planning_runs_nothing_of_the_user(
 
 def test_planning_sends_nothing(llm: ChatParrot) -> None:
     """Nobody listens at this address."""
-    assert "1 planned calls" in compile(ask("{x}", llm)).explain({"x": "y"})
+    assert "1 planned call," in compile(ask("{x}", llm)).explain({"x": "y"})
 
 
 @pytest.fixture
