@@ -1,7 +1,7 @@
 """How `ChatParrot` gets its answers."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing, closing
+from contextlib import aclosing
 from typing import Any, Self
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from parrot_integrations.langchain.results import ChunkTranslator, chat_result
 from parrot_integrations.langchain.scope import scope_of
 from parrot_integrations.langchain.settings import STRICT, ParrotSettings
 from parrot_integrations.langchain.siblings import SiblingCalls, siblings
+from parrot_integrations.langchain.streams import achunks_of, chunks_of
 from parrot_integrations.parameters import check_one_choice
 
 
@@ -134,15 +135,8 @@ class BaseChatParrot(SiblingCalls, ParrotSettings, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         body = self._stream_body(messages, stop, **kwargs)
-        translator = ChunkTranslator()
         events = self.client.stream_chat(body, scope_of(run_manager))
-        with model_errors(), closing(events):
-            for event in events:
-                if (chunk := translator.content(event)) is not None:
-                    if run_manager:
-                        run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                    yield chunk
-        yield translator.last()
+        yield from chunks_of(events, ChunkTranslator(), run_manager)
 
     async def _astream(
         self,
@@ -152,16 +146,10 @@ class BaseChatParrot(SiblingCalls, ParrotSettings, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         body = self._stream_body(messages, stop, **kwargs)
-        translator = ChunkTranslator()
         events = self.client.astream_chat(body, scope_of(run_manager))
-        with model_errors():
-            async with aclosing(events):
-                async for event in events:
-                    if (chunk := translator.content(event)) is not None:
-                        if run_manager:
-                            await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                        yield chunk
-        yield translator.last()
+        async with aclosing(achunks_of(events, ChunkTranslator(), run_manager)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     def _streaming_disabled(self, **kwargs: Any) -> bool:
         """Several answers can't be streamed; only where a stream is asked for, that is an error."""

@@ -1,7 +1,7 @@
 """The LLM: raw text in, its continuation out."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, closing
+from contextlib import aclosing
 from typing import Any, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -14,6 +14,7 @@ from parrot_integrations.langchain.errors import model_errors
 from parrot_integrations.langchain.scope import scope_of
 from parrot_integrations.langchain.settings import STRICT, ParrotSettings
 from parrot_integrations.langchain.siblings import SiblingCalls
+from parrot_integrations.langchain.streams import achunks_of, chunks_of
 from parrot_integrations.langchain.text_results import TextChunkTranslator, llm_result
 from parrot_integrations.parameters import check_one_choice
 
@@ -200,15 +201,8 @@ class ParrotLLM(SiblingCalls, ParrotSettings, BaseLLM):
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
         body = self._stream_body(prompt, stop, **kwargs)
-        translator = TextChunkTranslator()
         events = self.client.stream_completion(body, scope_of(run_manager))
-        with model_errors(), closing(events):
-            for event in events:
-                if (chunk := translator.text(event)) is not None:
-                    if run_manager:
-                        run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                    yield chunk
-        yield translator.last()
+        yield from chunks_of(events, TextChunkTranslator(), run_manager)
 
     async def _astream(
         self,
@@ -218,16 +212,10 @@ class ParrotLLM(SiblingCalls, ParrotSettings, BaseLLM):
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
         body = self._stream_body(prompt, stop, **kwargs)
-        translator = TextChunkTranslator()
         events = self.client.astream_completion(body, scope_of(run_manager))
-        with model_errors():
-            async with aclosing(events):
-                async for event in events:
-                    if (chunk := translator.text(event)) is not None:
-                        if run_manager:
-                            await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                        yield chunk
-        yield translator.last()
+        async with aclosing(achunks_of(events, TextChunkTranslator(), run_manager)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     def _stream_body(self, prompt: str, stop: list[str] | None, **kwargs: Any) -> dict[str, Any]:
         body = self.request_body([prompt], stop, **kwargs)

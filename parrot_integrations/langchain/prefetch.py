@@ -20,15 +20,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+def obstacle(llm: "BaseChatParrot") -> str | None:
+    """Why the model's calls can't start before LangChain asks for them; None where they can."""
+    if llm.rate_limiter is not None:
+        return "has a rate limiter, which planned calls would overrun"
+    if llm.cache or (llm.cache is None and get_llm_cache() is not None):
+        return "has a cache, and a hit must not cost a call"
+    return None
+
+
 def may_run_ahead(llm: "BaseChatParrot") -> bool:
     """Whether calls may start before LangChain asks for them.
 
-    Not past a rate limiter; not with a cache, for a hit must not cost a call; and not inside a plan,
-    which has these calls already or knows why not.
+    Not inside a plan, which has these calls already or knows why not.
     """
-    cached = llm.cache or (llm.cache is None and get_llm_cache() is not None)
-    in_plan = llm.client.key in active_sessions.get()
-    return llm.rate_limiter is None and not cached and not in_plan
+    return obstacle(llm) is None and llm.client.key not in active_sessions.get()
 
 
 @contextmanager

@@ -39,7 +39,7 @@ class TextChunkTranslator:
         self._last: Mapping[str, Any] = {}
         self._finish_reason: str | None = None
 
-    def text(self, chunk: Mapping[str, Any]) -> GenerationChunk | None:
+    def content(self, chunk: Mapping[str, Any]) -> GenerationChunk | None:
         """What a chunk adds to the text; None where it adds nothing."""
         self._last = chunk
         if not chunk["choices"]:

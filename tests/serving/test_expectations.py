@@ -24,24 +24,6 @@ from tests.doubles import ScriptedEngine
 from tests.programs import call, join, request
 
 
-@pytest.fixture
-def engine() -> ScriptedEngine:
-    return ScriptedEngine()
-
-
-@pytest.fixture
-async def core(engine: ScriptedEngine):
-    core = ServingCore(engine, Limits())
-    yield core
-    await core.aclose()
-    assert engine.expected == []
-
-
-@pytest.fixture
-def session(core: ServingCore) -> Session:
-    return core.open()
-
-
 async def becomes(condition: Callable[[], bool]) -> bool:
     for _ in range(500):
         if condition():

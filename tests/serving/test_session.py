@@ -23,24 +23,6 @@ from tests.doubles import ScriptedEngine
 from tests.programs import call, join, request, text
 
 
-@pytest.fixture
-def engine() -> ScriptedEngine:
-    return ScriptedEngine()
-
-
-@pytest.fixture
-async def core(engine: ScriptedEngine):
-    core = ServingCore(engine, Limits())
-    yield core
-    await core.aclose()
-    assert engine.running == 0
-
-
-@pytest.fixture
-def session(core: ServingCore) -> Session:
-    return core.open()
-
-
 async def text_of(call: Call) -> str:
     return "".join([delta.text async for delta in call.read()])
 

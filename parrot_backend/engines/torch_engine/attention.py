@@ -63,6 +63,12 @@ class Span:
     runs: list[Run]
 
 
+def new_slots(spans: Sequence[Span], device: torch.device) -> Tensor:
+    """`[T]`: where the keys and values of the step's rows go."""
+    new = [run for span in spans for run in split_runs(span.runs, span.start)[1]]
+    return torch.cat([torch.arange(start, start + length) for start, length in new]).to(device)
+
+
 class _Piece(NamedTuple):
     """Runs of slots, and the rows that see all of them."""
 
@@ -83,9 +89,7 @@ class TreeAttention:
         self._chunks: list[slice] = []
         self._pieces: list[_Piece] = []
         self._lay_out(spans)
-        new = [run for span in spans for run in split_runs(span.runs, span.start)[1]]
-        slots = [torch.arange(start, start + length) for start, length in new]
-        self._slots = torch.cat(slots).to(cache.device)
+        self._slots = new_slots(spans, cache.device)
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None
@@ -121,9 +125,9 @@ class TreeAttention:
             if span.count > _FEW_ROWS:
                 self._chunks.append(slice(first, stop))
             else:
+                own = split_runs(span.runs, span.start)[1]
                 for row in range(first, stop):
-                    seen = split_runs(span.runs, span.start + row - first + 1)[0]
-                    alone[row] += split_runs(seen, span.start)[1]
+                    alone[row] += split_runs(own, row - first + 1)[0]
         self._rows = RowRuns(alone)
 
     def _select(self, indices: list[int]) -> slice | Tensor:

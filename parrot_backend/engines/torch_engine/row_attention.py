@@ -30,6 +30,8 @@ class RowRuns:
 
     Args:
         runs: one list for each row.
+
+    Use it in the thread that makes it: the number of threads is set for that one.
     """
 
     def __init__(self, runs: Sequence[list[Run]]) -> None:
@@ -37,6 +39,7 @@ class RowRuns:
         self._bounds = np.cumsum([0, *map(len, runs)])
         flat = [run for row in runs for run in row]
         self._flat = np.array(flat, dtype=np.int64).reshape(-1, 2)
+        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
 
     def attend(
         self,
@@ -61,7 +64,6 @@ class RowRuns:
             return
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         if query.device.type == "cpu" and query.dtype == torch.float32:
-            numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
             tensors = [t.numpy() for t in (query.contiguous(), keys, values)]
             _attend(
                 *tensors, self._bounds, self._flat, np.float32(scale), output.numpy(), lse.numpy()

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from parrot_backend.engines.torch_engine.attention import Span
+from parrot_backend.engines.torch_engine.attention import Span, new_slots
 from parrot_backend.engines.torch_engine.kv_cache import KVCache
-from parrot_backend.engines.torch_engine.slots import split_runs
 from parrot_backend.engines.torch_engine.tiles import Tiles, lay_out
 from parrot_backend.engines.torch_engine.triton_kernels import attend_tile, merge_parts
 
@@ -75,9 +74,7 @@ class TritonAttention:
         self._cache = cache
         self._spans = spans
         self._layouts: dict[Geometry, Tiles] = {}
-        new = [run for span in spans for run in split_runs(span.runs, span.start)[1]]
-        slots = [torch.arange(start, start + length) for start, length in new]
-        self._slots = torch.cat(slots).to(cache.device)
+        self._slots = new_slots(spans, cache.device)
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None

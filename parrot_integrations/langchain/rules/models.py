@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from langchain_core.globals import get_llm_cache
 from langchain_core.messages import BaseMessage
 from langchain_core.prompt_values import ChatPromptValue, StringPromptValue
 
 from parrot_integrations.langchain.chat_models import ChatParrot
 from parrot_integrations.langchain.messages import to_wire
 from parrot_integrations.langchain.planner import Given, Planner, rule
+from parrot_integrations.langchain.prefetch import obstacle
 from parrot_integrations.planning.values import (
     BreakError,
     Prompt,
@@ -24,10 +24,8 @@ _PROMPT_VALUES = (ChatPromptValue, StringPromptValue)
 @rule(ChatParrot)
 def chat_model(planner: Planner, runnable: ChatParrot, value: Any, given: Given) -> Any:
     """The call that the model will make, parameters as it will send them."""
-    if runnable.rate_limiter is not None:
-        raise BreakError("has a rate limiter, which planned calls would overrun")
-    if runnable.cache or (runnable.cache is None and get_llm_cache() is not None):
-        raise BreakError("has a cache, and a hit must not cost a call")
+    if (reason := obstacle(runnable)) is not None:
+        raise BreakError(reason)
     client = planner.plan.client or runnable.client
     if client.key != runnable.client.key:
         raise BreakError("is served by another backend than the model before it")
