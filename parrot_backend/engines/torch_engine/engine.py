@@ -12,6 +12,7 @@ import torch
 from parrot_backend.engines.base import Delta, EngineStats, GenerationRequest, ModelCard
 from parrot_backend.engines.torch_engine.chat_template import ChatTemplate, encode_text
 from parrot_backend.engines.torch_engine.constraints import Grammars
+from parrot_backend.engines.torch_engine.cpu.llama import CpuLlama, fits_kernels
 from parrot_backend.engines.torch_engine.detokenizer import TextStream
 from parrot_backend.engines.torch_engine.errors import ModelLoadError
 from parrot_backend.engines.torch_engine.kv_cache import KVCache, default_kv_memory, token_bytes
@@ -27,7 +28,6 @@ from parrot_backend.engines.torch_engine.quantization import Quantization
 from parrot_backend.engines.torch_engine.request_checks import check_request
 from parrot_backend.engines.torch_engine.sampling import Sampler
 from parrot_backend.engines.torch_engine.sequence import Event, Sequence
-from parrot_backend.engines.torch_engine.smoothing import LayerSmoothing
 from parrot_backend.engines.torch_engine.stepper import Stepper
 from parrot_backend.engines.torch_engine.transformers_forward import TransformersForward
 from parrot_backend.engines.torch_engine.vocabulary import Vocabulary
@@ -94,9 +94,9 @@ class TorchEngine:
             drafting: compute several tokens of an answer in one step where it repeats a text. The
                 answers are the same without.
             device: torch's name for it; CUDA where there is one, else the CPU.
-            quantization: "int8" computes a Llama-like model in 8 bits on the CPU, 1.3 to 1.9
-                times as fast; the first start with it calibrates, and the log says what it costs in
-                quality.
+            quantization: "int8" computes a Llama-like model with weights in 8 bits on the CPU, about
+                twice as fast; the first start with it rounds them, and the log says what that costs
+                in quality.
 
         Raises:
             ModelLoadError: the model can't be loaded, or `kv_memory` is too small for one token.
@@ -133,16 +133,17 @@ class TorchEngine:
         What is not needed of `loaded` afterwards is free once the caller lets go of it.
         """
         model = loaded.model
-        per_token = token_bytes(loaded.shapes, model.dtype)
+        forward = forward_pass(model)
+        per_token = token_bytes(loaded.shapes, forward.kv_dtype)
         kv_memory = default_kv_memory(model.device) if kv_memory is None else kv_memory
         if kv_memory < 2 * per_token:
             raise ModelLoadError(
                 f"kv_memory is {kv_memory} bytes and {name!r} takes {per_token} per token: "
                 "give it room for a prompt"
             )
-        cache = KVCache(loaded.shapes, kv_memory // per_token, model.dtype, model.device)
+        cache = KVCache(loaded.shapes, kv_memory // per_token, forward.kv_dtype, model.device)
         stepper = Stepper(
-            StepModel(forward_pass(model, loaded.smoothing), cache),
+            StepModel(forward, cache),
             KVMemory(cache.slots),
             max_batch=max_batch,
             prefill_budget=prefill_budget,
@@ -247,8 +248,10 @@ def _hand_over(loop: asyncio.AbstractEventLoop, events: asyncio.Queue[Event], ev
     loop.call_soon_threadsafe(events.put_nowait, event)
 
 
-def forward_pass(model: Any, smoothing: list[LayerSmoothing] | None = None) -> ForwardPass:
-    """The fastest forward pass that there is for a transformers model; in int8 with `smoothing`."""
-    if is_llama(model.config):
-        return LlamaForward(model, smoothing)
-    return TransformersForward(model)
+def forward_pass(model: Any) -> ForwardPass:
+    """The fastest forward pass that there is for a transformers model."""
+    if not is_llama(model.config):
+        return TransformersForward(model)
+    if model.device.type == "cpu" and fits_kernels(model.config):
+        return CpuLlama(model)
+    return LlamaForward(model)

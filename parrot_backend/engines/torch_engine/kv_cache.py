@@ -1,15 +1,17 @@
 """The tensors behind the slots: keys and values of every layer, allocated once."""
 
+import functools
 import os
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from parrot_backend.engines.torch_engine.slots import Run
-
 _DEFAULT_LIMIT = 4 * 2**30
 _UNKNOWN_MEMORY = 2**30
+# Kernels read keys some at a time, and so beyond the last one.
+_READ_BEYOND = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,9 @@ class KVCache:
         # Head by head, as attention reads it. Not zeroed: the system gives pages on first use only,
         # so a large cache starts small.
         self.keys = [
-            torch.empty(shape.kv_heads, slots, shape.key_dim, dtype=dtype, device=device)
+            torch.empty(
+                shape.kv_heads, slots + _READ_BEYOND, shape.key_dim, dtype=dtype, device=device
+            )
             for shape in shapes
         ]
         self.values = [
@@ -69,7 +73,15 @@ class KVCache:
         self.keys[layer].index_copy_(1, slots, keys)
         self.values[layer].index_copy_(1, slots, values)
 
-    def read(self, layer: int, run: Run) -> tuple[Tensor, Tensor]:
-        """Keys and values `[kv_heads, L, dim]` of the L slots of a run, as views."""
-        slots = slice(run.start, run.start + run.length)
-        return self.keys[layer][:, slots], self.values[layer][:, slots]
+    @functools.cached_property
+    def arrays(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Keys and values of each layer as numpy's views; float16 as the bits of int16."""
+        pairs = zip(self.keys, self.values, strict=True)
+        return [(_array(keys), _array(values)) for keys, values in pairs]
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    array: np.ndarray = (
+        tensor.view(torch.int16) if tensor.dtype == torch.float16 else tensor
+    ).numpy()
+    return array

@@ -1,8 +1,4 @@
-"""A Llama layer's weights, out of transformers' modules and in the order that our forward wants.
-
-Rotary embedding pairs neighbours instead of halves: the rows of the query and key weights are
-permuted for it, and dot products don't notice.
-"""
+"""A Llama layer's weights, out of transformers' modules."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,10 +8,11 @@ from torch import Tensor
 
 
 class Affine(NamedTuple):
-    """`x @ weight.T + bias`, for `weight` `[out, in]`."""
+    """`x @ weight.T + bias`, for `weight` `[out, in]`; if it is in 8 bits, each output in `steps`."""
 
     weight: Tensor
     bias: Tensor | None
+    steps: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +20,13 @@ class LayerWeights:
     """One layer; `before` and `between` are the norms' weights `[hidden]`.
 
     `heads` counts those of queries, keys and values, which `qkv` gives in this order, each of `dim`.
+    `query_norm` and `key_norm` `[dim]` are there where queries and keys are normalized.
     """
 
     before: Tensor
     qkv: Affine
+    query_norm: Tensor | None
+    key_norm: Tensor | None
     out: Affine
     between: Tensor
     gate: Affine
@@ -37,19 +37,16 @@ class LayerWeights:
 
 
 def layer_weights(layer: Any) -> LayerWeights:
-    """The weights of one of transformers' decoder layers: views where nothing is rearranged."""
+    """The weights of one of transformers' decoder layers; views where nothing is joined."""
     attention, mlp = layer.self_attn, layer.mlp
     dim = attention.head_dim
-    projections = attention.q_proj, attention.k_proj, attention.v_proj
-    query, key, value = (projection.weight.shape[0] // dim for projection in projections)
-    parts = [
-        _paired(affine(attention.q_proj), dim),
-        _paired(affine(attention.k_proj), dim),
-        affine(attention.v_proj),
-    ]
+    projections = [affine(part) for part in (attention.q_proj, attention.k_proj, attention.v_proj)]
+    query, key, value = (len(projection.weight) // dim for projection in projections)
     return LayerWeights(
         before=layer.input_layernorm.weight.detach(),
-        qkv=_joined(parts),
+        qkv=joined(projections),
+        query_norm=_norm(attention, "q_norm"),
+        key_norm=_norm(attention, "k_norm"),
         out=affine(attention.o_proj),
         between=layer.post_attention_layernorm.weight.detach(),
         gate=affine(mlp.gate_proj),
@@ -61,24 +58,26 @@ def layer_weights(layer: Any) -> LayerWeights:
 
 
 def affine(module: Any) -> Affine:
-    """The parameters of a `torch.nn.Linear`."""
+    """The parameters of a `torch.nn.Linear`, which may have been quantized in place."""
     bias = module.bias
-    return Affine(module.weight.detach(), None if bias is None else bias.detach())
+    return Affine(
+        module.weight.detach(),
+        None if bias is None else bias.detach(),
+        getattr(module, "steps", None),
+    )
 
 
-def paired(values: Tensor, dim: int) -> Tensor:
-    """`values` `[heads * dim, ...]`, the halves of each head's rows made pairs of neighbours."""
-    order = torch.arange(dim).view(2, -1).T.reshape(-1)
-    rows = torch.arange(values.shape[0]).view(-1, dim)[:, order].reshape(-1)
-    return values[rows]
-
-
-def _paired(projection: Affine, dim: int) -> Affine:
-    bias = projection.bias
-    return Affine(paired(projection.weight, dim), None if bias is None else paired(bias, dim))
-
-
-def _joined(parts: list[Affine]) -> Affine:
+def joined(parts: list[Affine]) -> Affine:
+    """Several products of the same rows as one."""
     biases = [part.bias for part in parts if part.bias is not None]
-    weight = torch.cat([part.weight for part in parts])
-    return Affine(weight, torch.cat(biases) if len(biases) == len(parts) else None)
+    steps = [part.steps for part in parts if part.steps is not None]
+    return Affine(
+        torch.cat([part.weight for part in parts]),
+        torch.cat(biases) if biases else None,
+        torch.cat(steps) if steps else None,
+    )
+
+
+def _norm(attention: Any, name: str) -> Tensor | None:
+    norm = getattr(attention, name, None)
+    return None if norm is None else norm.weight.detach()

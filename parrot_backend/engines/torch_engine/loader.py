@@ -13,12 +13,7 @@ from parrot_backend.engines.gguf_store import converted, find_gguf
 from parrot_backend.engines.torch_engine.errors import ModelLoadError
 from parrot_backend.engines.torch_engine.kv_cache import LayerShape
 from parrot_backend.engines.torch_engine.probe import probe
-from parrot_backend.engines.torch_engine.quantization import (
-    Quantization,
-    check_int8,
-    int8_smoothing,
-)
-from parrot_backend.engines.torch_engine.smoothing import LayerSmoothing
+from parrot_backend.engines.torch_engine.quantization import Quantization, check_int8, to_int8
 from parrot_backend.errors import ParrotError
 
 _T = TypeVar("_T")
@@ -29,7 +24,6 @@ class LoadedModel:
     """A model that our attention runs, and what belongs to it.
 
     `context_length` is in tokens; `end_tokens` end a generation; `shapes` are what its layers store.
-    `smoothing` is there where the model is to be computed in int8.
     """
 
     model: Any
@@ -37,7 +31,6 @@ class LoadedModel:
     context_length: int
     end_tokens: frozenset[int]
     shapes: list[LayerShape]
-    smoothing: list[LayerSmoothing] | None = None
 
     @property
     def vocabulary(self) -> int:
@@ -55,8 +48,8 @@ def load_model(
             hub. A GGUF file is converted, once.
         device: where torch puts it; CUDA where there is one, else the CPU. On the CPU it computes in
             float32, elsewhere in the type that it is stored in.
-        quantization: "int8" computes in 8 bits, for Llama-like models on the CPU; the first time it
-            is calibrated, and how good it is goes to the log.
+        quantization: "int8" computes in 8 bits, for Llama-like models on the CPU; the first time its
+            weights are rounded, and how good that is goes to the log.
 
     Raises:
         ModelLoadError: it can't be loaded or isn't a model that this engine runs.
@@ -77,9 +70,10 @@ def load_model(
     shapes = _attempt(
         f"{path!r} does not run with this engine's attention", lambda: probe(model, context_length)
     )
-    smoothing = int8_smoothing(model, tokenizer) if quantization else None
+    if quantization:
+        to_int8(model, tokenizer, shapes)
     end_tokens = _end_tokens(model, tokenizer)
-    return LoadedModel(model, tokenizer, context_length, end_tokens, shapes, smoothing)
+    return LoadedModel(model, tokenizer, context_length, end_tokens, shapes)
 
 
 def _folder(path: str) -> str:

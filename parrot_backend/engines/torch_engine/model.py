@@ -2,34 +2,38 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from parrot_backend.engines.torch_engine.attention import (
-    Span,
-    StepAttention,
-)
+from parrot_backend.engines.torch_engine.attention import Span
 from parrot_backend.engines.torch_engine.kv_cache import KVCache
 from parrot_backend.engines.torch_engine.slots import Run
-from parrot_backend.engines.torch_engine.step_attention import step_attention
+
+
+class Step(NamedTuple):
+    """The T rows of a step: `tokens`, their `positions` in their sequences, and the `spans` they make.
+
+    Logits are wanted of `rows`, indices into these.
+    """
+
+    tokens: list[int]
+    positions: list[int]
+    spans: list[Span]
+    rows: list[int]
 
 
 class ForwardPass(Protocol):
     """A model's weights, ready to compute a step."""
 
-    def __call__(
-        self, tokens: Tensor, positions: Tensor, rows: Tensor, attention: StepAttention
-    ) -> Tensor:
-        """Logits `[R, vocabulary]` of the R `rows` among the T of the step.
+    @property
+    def kv_dtype(self) -> torch.dtype:
+        """The type that its keys and values are kept in."""
+        ...
 
-        Args:
-            tokens: `[T]`, the ids.
-            positions: `[T]`, each token's place in its sequence.
-            rows: `[R]`, indices into `tokens`.
-            attention: for exactly these tokens.
-        """
+    def __call__(self, step: Step, cache: KVCache) -> Tensor:
+        """Store the keys and values of a step's rows; returns logits `[len(rows), vocabulary]`."""
         ...
 
 
@@ -64,21 +68,13 @@ class StepModel:
         Returns:
             `[rows, vocabulary]`, one row for each token whose logits are wanted, in order.
         """
-        tokens = [token for chunk in chunks for token in chunk.tokens]
-        positions = [chunk.start + i for chunk in chunks for i in range(len(chunk.tokens))]
-        rows: list[int] = []
-        end = 0
+        step = Step([], [], [], [])
         for chunk in chunks:
-            end += len(chunk.tokens)
-            rows += range(end - chunk.choices, end)
-        spans = [Span(chunk.start, len(chunk.tokens), chunk.runs) for chunk in chunks]
+            count = len(chunk.tokens)
+            step.tokens.extend(chunk.tokens)
+            step.positions.extend(range(chunk.start, chunk.start + count))
+            step.spans.append(Span(chunk.start, count, chunk.runs))
+            end = len(step.tokens)
+            step.rows.extend(range(end - chunk.choices, end))
         with torch.inference_mode():
-            return self._forward(
-                self._tensor(tokens),
-                self._tensor(positions),
-                self._tensor(rows),
-                step_attention(self._cache, spans),
-            )
-
-    def _tensor(self, numbers: list[int]) -> Tensor:
-        return torch.tensor(numbers, dtype=torch.long, device=self._cache.device)
+            return self._forward(step, self._cache)

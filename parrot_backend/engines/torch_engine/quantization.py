@@ -1,6 +1,7 @@
-"""int8 on the CPU: whether it can be had, the smoothing of a model and what it costs in quality.
+"""int8 on the CPU: whether it can be had, a model's weights in it and what they cost in quality.
 
-Both are found once per model, on two texts that belong to the package, and kept in the store.
+Weights are rounded once per model, by one text of the package, and measured on another. Beside them
+rows are whole numbers of up to 16 bits, so that all of the cost is that of the weights.
 """
 
 import hashlib
@@ -16,13 +17,16 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch.nn import functional
 
 from parrot_backend.engines.store import cache_folder, turn
-from parrot_backend.engines.torch_engine.calibration import calibrate, perplexity
+from parrot_backend.engines.torch_engine.cpu.llama import CpuLlama, fits_kernels
 from parrot_backend.engines.torch_engine.errors import ModelLoadError
-from parrot_backend.engines.torch_engine.int8 import activation_steps, int8_available
-from parrot_backend.engines.torch_engine.llama import FAMILY, LlamaForward, is_llama
-from parrot_backend.engines.torch_engine.smoothing import LayerSmoothing
+from parrot_backend.engines.torch_engine.gptq import install, quantize
+from parrot_backend.engines.torch_engine.kv_cache import KVCache, LayerShape
+from parrot_backend.engines.torch_engine.llama import FAMILY, is_llama
+from parrot_backend.engines.torch_engine.model import Chunk, ForwardPass, StepModel
+from parrot_backend.engines.torch_engine.slots import Run
 from parrot_backend.engines.torch_engine.transformers_forward import TransformersForward
 
 logger = logging.getLogger(__name__)
@@ -30,8 +34,9 @@ logger = logging.getLogger(__name__)
 Quantization = Literal["int8"]
 
 # What is kept was found with this procedure; another number makes it be found again.
-_PROCEDURE = 1
+_PROCEDURE = 2
 _TOLERANCE = 0.01
+_WINDOW = 512
 _SAMPLE_STRIDE = 1021
 
 
@@ -64,44 +69,70 @@ def check_int8(config: Any, device: torch.device) -> None:
     reason = None
     if device.type != "cpu":
         reason = f"the model is to run on {device.type}"
-    elif not int8_available():
-        reason = "this build of torch has no FBGEMM kernels (x86 has them)"
     elif not is_llama(config):
         reason = f"the architecture is {config.model_type!r}"
+    elif not fits_kernels(config):
+        reason = "the model's hidden size or heads are no multiple of 16 numbers"
     if reason:
         raise ModelLoadError(
-            f"no int8 here: {reason}. It is supported on x86 CPUs for {', '.join(sorted(FAMILY))} "
+            f"no int8 here: {reason}. It is supported on the CPU for {', '.join(sorted(FAMILY))} "
             "models: leave out quantization, or choose one of these"
         )
 
 
-def int8_smoothing(model: Any, tokenizer: Any) -> list[LayerSmoothing]:
-    """The smoothing of a model, out of the store or found now; its quality is logged.
+def to_int8(model: Any, tokenizer: Any, shapes: list[LayerShape]) -> None:
+    """Put weights in 8 bits into a model, out of the store or found now; their quality is logged.
+
+    Args:
+        model: of transformers; nothing but `CpuLlama` computes it afterwards.
+        tokenizer: the model's.
+        shapes: what its layers store.
 
     Raises:
-        StoreError: another process has been looking for it for an hour.
+        StoreError: another process has been rounding them for an hour.
     """
     file = cache_folder() / "int8" / f"{_fingerprint(model)}.safetensors"
-    kept = _read(file)
-    if kept is None:
-        with turn(file, "calibrating a model for int8"):
-            kept = _read(file) or _find(model, tokenizer, file)
-    smoothing, quality = kept
+    quality = _install_kept(model, file)
+    if quality is None:
+        with turn(file, "rounding a model's weights to int8"):
+            quality = _install_kept(model, file) or _convert(model, tokenizer, shapes, file)
     logger.log(logging.INFO if quality.loss <= _TOLERANCE else logging.WARNING, "%s", quality)
-    return smoothing
 
 
-def _find(model: Any, tokenizer: Any, file: Path) -> tuple[list[LayerSmoothing], Quality]:
-    logger.info("calibrating for int8 (once)")
-    smoothing = calibrate(model, _tokens(tokenizer, "calibration"))
-    tokens = _tokens(tokenizer, "evaluation")
-    quality = Quality(
-        float32=perplexity(TransformersForward(model), tokens),
-        int8=perplexity(LlamaForward(model, smoothing), tokens),
-        tokens=len(tokens),
-    )
-    _write(file, smoothing, quality)
-    return smoothing, quality
+def _convert(model: Any, tokenizer: Any, shapes: list[LayerShape], file: Path) -> Quality:
+    logger.info("rounding the weights to int8 (once, it may take minutes)")
+    text = _tokens(tokenizer, "evaluation")
+    before = perplexity(TransformersForward(model), shapes, text)
+    rounded = quantize(model, shapes, _tokens(tokenizer, "calibration"))
+    install(model, rounded)
+    quality = Quality(before, perplexity(CpuLlama(model), shapes, text), len(text))
+    partial = file.with_suffix(".partial")
+    save_file(rounded, partial, metadata={"quality": json.dumps(asdict(quality))})
+    os.replace(partial, file)
+    return quality
+
+
+def _install_kept(model: Any, file: Path) -> Quality | None:
+    try:
+        with safe_open(file, framework="pt") as kept:
+            quality = Quality(**json.loads(kept.metadata()["quality"]))
+            rounded = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return None
+    install(model, rounded)
+    return quality
+
+
+def perplexity(forward: ForwardPass, shapes: list[LayerShape], tokens: list[int]) -> float:
+    """Of a text, read in windows of 512 tokens, each without what was before."""
+    losses = []
+    for start in range(0, len(tokens), _WINDOW):
+        window = tokens[start : start + _WINDOW]
+        cache = KVCache(shapes, len(window), forward.kv_dtype, torch.device("cpu"))
+        chunk = Chunk(window, 0, [Run(0, len(window))], len(window))
+        logits = StepModel(forward, cache).forward([chunk])[:-1].float()
+        losses.append(functional.cross_entropy(logits, torch.tensor(window[1:]), reduction="none"))
+    return float(torch.cat(losses).mean().exp())
 
 
 def _tokens(tokenizer: Any, name: str) -> list[int]:
@@ -115,37 +146,12 @@ def _text(name: str) -> str:
 
 
 def _fingerprint(model: Any) -> str:
-    """Of the configuration and of a sample of all weights, and of how the smoothing is found."""
+    """Of the configuration and of a sample of all weights, and of how they are rounded."""
     digest = hashlib.blake2b(digest_size=12)
     texts = [_text("calibration"), _text("evaluation")]
-    digest.update(repr([_PROCEDURE, activation_steps(), texts]).encode())
+    digest.update(repr([_PROCEDURE, texts]).encode())
     digest.update(json.dumps(model.config.to_dict(), sort_keys=True, default=str).encode())
     for name, weight in model.named_parameters():
         digest.update(name.encode())
         digest.update(weight.detach().flatten()[::_SAMPLE_STRIDE].float().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _write(file: Path, smoothing: list[LayerSmoothing], quality: Quality) -> None:
-    tensors = {
-        f"{index}.{name}": scales.contiguous()
-        for index, layer in enumerate(smoothing)
-        for name, scales in layer._asdict().items()
-    }
-    partial = file.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"quality": json.dumps(asdict(quality))})
-    os.replace(partial, file)
-
-
-def _read(file: Path) -> tuple[list[LayerSmoothing], Quality] | None:
-    try:
-        with safe_open(file, framework="pt") as kept:
-            quality = Quality(**json.loads(kept.metadata()["quality"]))
-            layers = len(kept.keys()) // len(LayerSmoothing._fields)
-            smoothing = [
-                LayerSmoothing(*(kept.get_tensor(f"{i}.{name}") for name in LayerSmoothing._fields))
-                for i in range(layers)
-            ]
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
-        return None
-    return smoothing, quality

@@ -12,6 +12,9 @@ from torch import Tensor
 from transformers import AttentionInterface
 
 from parrot_backend.engines.torch_engine.attention import StepAttention
+from parrot_backend.engines.torch_engine.kv_cache import KVCache
+from parrot_backend.engines.torch_engine.model import Step
+from parrot_backend.engines.torch_engine.step_attention import step_attention
 
 IMPLEMENTATION = "parrot"
 
@@ -24,11 +27,19 @@ class TransformersForward:
     def __init__(self, model: Any) -> None:
         self._model = model
 
-    def __call__(
-        self, tokens: Tensor, positions: Tensor, rows: Tensor, attention: StepAttention
-    ) -> Tensor:
+    @property
+    def kv_dtype(self) -> torch.dtype:
         """See `ForwardPass`."""
-        token = _step.set(attention)
+        dtype: torch.dtype = self._model.dtype
+        return dtype
+
+    def __call__(self, step: Step, cache: KVCache) -> Tensor:
+        """See `ForwardPass`."""
+        tokens, positions, rows = (
+            torch.tensor(numbers, dtype=torch.long, device=cache.device)
+            for numbers in (step.tokens, step.positions, step.rows)
+        )
+        token = _step.set(step_attention(cache, step.spans))
         try:
             output = self._model(
                 input_ids=tokens[None],

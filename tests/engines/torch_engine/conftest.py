@@ -201,10 +201,11 @@ class CheckedStepper:
     def __init__(self, loaded: LoadedModel, slots: int, **options: int) -> None:
         model = loaded.model
         self.loaded = loaded
-        self.cache = KVCache(loaded.shapes, slots, model.dtype, model.device)
+        forward = forward_pass(model)
+        self.cache = KVCache(loaded.shapes, slots, forward.kv_dtype, model.device)
         self.memory = KVMemory(slots)
         options = {"max_batch": 32, "prefill_budget": 512} | options
-        self.step_model = StepModel(forward_pass(model, loaded.smoothing), self.cache)
+        self.step_model = StepModel(forward, self.cache)
         self.stepper = Stepper(self.step_model, self.memory, **options)
         self.preemptions = 0
         self.steps = 0

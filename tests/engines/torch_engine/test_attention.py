@@ -2,23 +2,20 @@
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from parrot_backend.engines.torch_engine import attention
-from parrot_backend.engines.torch_engine.attention import Span, TreeAttention
-from parrot_backend.engines.torch_engine.kernels import (
-    attention_with_lse,
-    merge,
-    reference_attention,
-)
+from parrot_backend.engines.torch_engine.attention import PlainAttention, Span
+from parrot_backend.engines.torch_engine.cpu.step import CpuAttention
 from parrot_backend.engines.torch_engine.kv_cache import KVCache, LayerShape
-from parrot_backend.engines.torch_engine.linear import linear
 from parrot_backend.engines.torch_engine.sharing import cut_shared
-from parrot_backend.engines.torch_engine.slots import Run, append_runs, count_slots, split_runs
+from parrot_backend.engines.torch_engine.slots import Run, append_runs
+from parrot_backend.engines.torch_engine.step_attention import step_attention
+from tests.engines.torch_engine.trees import seen_by_rows, slots_of, steps
 
 KV_HEADS, GROUP = 2, 3
+CPU = torch.device("cpu")
 
 
 @st.composite
@@ -44,10 +41,6 @@ def forests(draw: st.DrawFn) -> list[list[Run]]:
     return [path for _ in range(draw(st.integers(1, 2))) for path in grow([], 0)]
 
 
-def slots_of(runs: list[Run]) -> list[int]:
-    return [slot for start, length in runs for slot in range(start, start + length)]
-
-
 @given(forests())
 def test_each_part_is_cut_once_and_nothing_is_lost(paths: list[list[Run]]) -> None:
     seen: list[list[int]] = [[] for _ in paths]
@@ -67,87 +60,98 @@ def naive(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
     return torch.einsum("hl,hld->hd", weights, values).float()
 
 
-@pytest.mark.parametrize("worth_a_product", [0, 12, 10**9])
-@pytest.mark.parametrize("few_rows", [1, 4])
-@settings(
-    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+def random_step(
+    spans: list[Span], dims: tuple[int, int], dtype: torch.dtype = torch.float32
+) -> tuple[KVCache, tuple[Tensor, Tensor, Tensor]]:
+    """A cache, NaN wherever the step has no business, and the query, key and value of its rows."""
+    generator = torch.Generator().manual_seed(len(spans))
+    used = torch.tensor(sorted({slot for span in spans for slot in slots_of(span.runs)}))
+    cache = KVCache([LayerShape(KV_HEADS, *dims)], int(used[-1]) + 1, dtype, CPU)
+    for stored in (cache.keys[0], cache.values[0]):
+        stored.fill_(torch.nan)
+        numbers = torch.randn(KV_HEADS, len(used), stored.shape[2], generator=generator)
+        stored[:, used] = numbers.to(dtype)
+    rows, (key_dim, value_dim) = sum(span.count for span in spans), dims
+    shapes = [(KV_HEADS * GROUP, key_dim), (KV_HEADS, key_dim), (KV_HEADS, value_dim)]
+    query, key, value = (torch.randn(rows, *shape, generator=generator) for shape in shapes)
+    return cache, (query, key.to(dtype), value.to(dtype))
+
+
+@pytest.mark.parametrize(
+    ("kind", "dims"),
+    [
+        (CpuAttention, (16, 16)),
+        (CpuAttention, (24, 32)),
+        (CpuAttention, (64, 48)),
+        (PlainAttention, (8, 8)),
+        (PlainAttention, (8, 4)),
+    ],
 )
-@given(forests(), st.data(), st.sampled_from([(8, 8), (8, 4)]))
-def test_tree_attention_is_attention(
-    monkeypatch: pytest.MonkeyPatch,
-    worth_a_product: int,
-    few_rows: int,
-    paths: list[list[Run]],
-    data: st.DataObject,
-    dims: tuple[int, int],
+@settings(deadline=None, max_examples=40)
+@given(steps(longest=40, most_rows=20))
+def test_it_is_attention(kind: type, dims: tuple[int, int], spans: list[Span]) -> None:
+    cache, (query, key, value) = random_step(spans, dims)
+    attention = step_attention(cache, spans)
+    assert isinstance(attention, kind)
+    got = attention.attend(0, query, key, value, 0.3)
+    for row, seen in enumerate(seen_by_rows(spans)):
+        expected = naive(query[row], cache.keys[0][:, seen], cache.values[0][:, seen], 0.3)
+        torch.testing.assert_close(got[row], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@settings(deadline=None, max_examples=40)
+@given(steps(longest=90, most_rows=40), st.data())
+def test_a_row_is_the_same_bits_whatever_is_beside_it(
+    dtype: torch.dtype, spans: list[Span], data: st.DataObject
 ) -> None:
-    """Each leaf is a sequence; its last tokens, which only it has, are the step's rows."""
-    monkeypatch.setattr(attention, "_WORTH_A_PRODUCT", worth_a_product)
-    monkeypatch.setattr(attention, "_FEW_ROWS", few_rows)
-    own = [0] * len(paths)
-    for runs, members in cut_shared(paths):
-        if len(members) == 1:
-            own[members[0]] += count_slots(runs)
-    counts = [data.draw(st.integers(1, n)) if n else 0 for n in own]
-    spans = [
-        Span(count_slots(path) - count, count, path)
-        for path, count in zip(paths, counts, strict=True)
-        if count
-    ]
-    key_dim, value_dim = dims
-    generator = torch.Generator().manual_seed(len(paths))
-    slots = 1 + max(slot for path in paths for slot in slots_of(path))
-    shape = LayerShape(KV_HEADS, key_dim, value_dim)
-    cache = KVCache([shape], slots, torch.float32, torch.device("cpu"))
-    cache.keys[0].normal_(generator=generator)
-    cache.values[0].normal_(generator=generator)
-    rows = sum(span.count for span in spans)
-    query = torch.randn(rows, KV_HEADS * GROUP, key_dim, generator=generator)
-    key = torch.randn(rows, KV_HEADS, key_dim, generator=generator)
-    value = torch.randn(rows, KV_HEADS, value_dim, generator=generator)
-    got = TreeAttention(cache, spans).attend(0, query, key, value, 0.3)
-    row = 0
-    for span in spans:
-        for offset in range(span.count):
-            seen = slots_of(split_runs(span.runs, span.start + offset + 1)[0])
-            expected = naive(query[row], cache.keys[0][:, seen], cache.values[0][:, seen], 0.3)
-            torch.testing.assert_close(got[row], expected, rtol=1e-4, atol=1e-5)
-            row += 1
+    """All sequences in one step; one alone; its rows in two steps, in which it is a longer chunk."""
+    cache, (query, key, value) = random_step(spans, (16, 16), dtype)
+    together = CpuAttention(cache, spans).attend(0, query, key, value, None)
+    which = data.draw(st.integers(0, len(spans) - 1))
+    first = sum(span.count for span in spans[:which])
+    span = spans[which]
+    cut = data.draw(st.integers(0, span.count - 1))
+    for start, stop in ((0, span.count), (cut, span.count), (0, cut)):
+        rows = slice(first + start, first + stop)
+        part = Span(span.start + start, stop - start, _beginning(span.runs, span.start + stop))
+        if part.count:
+            alone = CpuAttention(cache, [part]).attend(0, query[rows], key[rows], value[rows], None)
+            assert torch.equal(alone, together[rows])
 
 
-@pytest.mark.parametrize("causal", [False, True])
-def test_the_fast_kernel_is_the_reference(causal: bool) -> None:
-    query, key, value = (torch.randn(2, 3, 17, 8) for _ in range(3))
-    fast = attention_with_lse(query, key, value, None, is_causal=causal)
-    for got, expected in zip(
-        fast, reference_attention(query, key, value, None, is_causal=causal), strict=True
-    ):
-        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+def _beginning(runs: list[Run], tokens: int) -> list[Run]:
+    beginning: list[Run] = []
+    for start, length in runs:
+        append_runs(beginning, [Run(start, min(length, tokens))] if tokens else [])
+        tokens -= min(length, tokens)
+    return beginning
 
 
-@given(st.integers(1, 30), st.floats(-200, 200))
-def test_merging_parts_is_attending_to_all(cut: int, shift: float) -> None:
-    """Also where one part outweighs the other by more than a float can hold."""
-    generator = torch.Generator().manual_seed(cut)
-    query = torch.randn(1, 1, 2, 8, generator=generator)
-    key, value = (torch.randn(1, 1, 31, 8, generator=generator) for _ in range(2))
-    key[..., :cut, :] += shift
-    whole, _ = reference_attention(query, key, value, 1.0)
-    output, lse = reference_attention(query, key[..., :cut, :], value[..., :cut, :], 1.0)
-    more = reference_attention(query, key[..., cut:, :], value[..., cut:, :], 1.0)
-    merge(output, lse, slice(None), *more)
-    torch.testing.assert_close(output, whole, rtol=1e-4, atol=1e-4)
+def test_halves_are_read_as_what_they_are() -> None:
+    spans = [Span(30, 3, [Run(4, 33)]), Span(30, 1, [Run(4, 30), Run(50, 1)])]
+    cache, (query, key, value) = random_step(spans, (16, 16), torch.float16)
+    got = CpuAttention(cache, spans).attend(0, query, key, value, None)
+    for row, seen in enumerate(seen_by_rows(spans)):
+        keys, values = (t[0][:, seen].float() for t in (cache.keys, cache.values))
+        torch.testing.assert_close(got[row], naive(query[row], keys, values, 16**-0.5))
 
 
-@pytest.mark.parametrize("rows", [1, 3, 70])
-@pytest.mark.parametrize("biased", [False, True])
-def test_packed_linears_are_linears(rows: int, biased: bool) -> None:
-    weight, x, other = torch.randn(40, 24), torch.randn(rows, 24), torch.randn(rows, 40)
-    bias = torch.randn(40) if biased else None
-    packed = linear(weight, bias)
-    expected = torch.nn.functional.linear(x, weight, bias)
-    close = {"rtol": 1e-5, "atol": 1e-5}
-    torch.testing.assert_close(packed(x), expected, **close)
-    torch.testing.assert_close(packed.add(x, other), expected + other, **close)
-    torch.testing.assert_close(packed.mul(x, other), expected * other, **close)
-    torch.testing.assert_close(packed.silu(x), torch.nn.functional.silu(expected), **close)
+@pytest.mark.parametrize("kind", [CpuAttention, PlainAttention])
+def test_scores_may_be_further_apart_than_a_float_holds(kind: type) -> None:
+    spans = [Span(99, 1, [Run(0, 100)])]
+    cache, (query, key, value) = random_step(spans, (16, 16))
+    cache.keys[0][:, 20:60] *= 300
+    got = kind(cache, spans).attend(0, query, key, value, 1.0)
+    expected = naive(query[0], cache.keys[0][:, :100], cache.values[0][:, :100], 1.0)
+    torch.testing.assert_close(got[0], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [CpuAttention, PlainAttention])
+def test_what_is_not_a_number_stays_with_its_sequence(kind: type) -> None:
+    spans = [Span(9, 3, [Run(0, 12)]), Span(9, 1, [Run(0, 9), Run(20, 1)])]
+    cache, (query, key, value) = random_step(spans, (16, 16))
+    key[3] = torch.nan
+    got = kind(cache, spans).attend(0, query, key, value, None)
+    assert got[:3].isfinite().all()
+    assert got[3].isnan().all()

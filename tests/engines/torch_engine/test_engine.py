@@ -13,9 +13,9 @@ import pytest
 
 from parrot_backend.engines.base import Delta, Engine, EngineStats, GenerationRequest, Sampling
 from parrot_backend.engines.torch_engine import TorchEngine
+from parrot_backend.engines.torch_engine.cpu.llama import CpuLlama
 from parrot_backend.engines.torch_engine.errors import KVMemoryError, ModelLoadError
 from parrot_backend.engines.torch_engine.kv_cache import token_bytes
-from parrot_backend.engines.torch_engine.llama import LlamaForward
 from parrot_backend.engines.torch_engine.loader import LoadedModel
 from parrot_backend.errors import (
     ContextLengthError,
@@ -256,7 +256,7 @@ async def test_a_step_that_fails_fails_what_is_there_and_the_engine_goes_on(
     engine: TorchEngine, tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch, tiny_reference: Any
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(LlamaForward, "__call__", lambda *_: 1 / 0)
+        patch.setattr(CpuLlama, "__call__", lambda *_: 1 / 0)
         results = await asyncio.gather(
             *(collect(engine, request([5 + i, 6, 7])) for i in range(3)), return_exceptions=True
         )

@@ -12,7 +12,7 @@ import torch
 from transformers import GPTNeoXConfig, LlamaConfig
 
 from parrot_backend.engines.base import Sampling
-from parrot_backend.engines.torch_engine.attention import Span, TreeAttention
+from parrot_backend.engines.torch_engine.attention import PlainAttention, Span
 from parrot_backend.engines.torch_engine.kv_cache import KVCache, LayerShape
 from parrot_backend.engines.torch_engine.loader import load_model
 from parrot_backend.engines.torch_engine.slots import Run
@@ -106,7 +106,7 @@ def test_the_kernels_compile_for_cuda(
 def test_the_cpu_attends_without_triton() -> None:
     cache = KVCache([LayerShape(1, 8, 8)], 8, torch.float32, torch.device("cpu"))
     attention = step_attention(cache, [Span(0, 1, [Run(0, 1)])])
-    assert isinstance(attention, TreeAttention)
+    assert isinstance(attention, PlainAttention)
 
 
 @needs_cuda

@@ -5,18 +5,21 @@ decides for one of the two when it is imported, so they have a process of their 
 """
 
 import os
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from parrot_backend.engines.torch_engine.attention import Span, StepAttention, TreeAttention
-from parrot_backend.engines.torch_engine.engine import forward_pass
-from parrot_backend.engines.torch_engine.kernels import reference_attention
+from parrot_backend.engines.torch_engine import llama
+from parrot_backend.engines.torch_engine.attention import (
+    PlainAttention,
+    Span,
+    reference_attention,
+)
 from parrot_backend.engines.torch_engine.kv_cache import KVCache, LayerShape
 from parrot_backend.engines.torch_engine.loader import LoadedModel, load_model
+from parrot_backend.engines.torch_engine.model import Chunk, StepModel
 from parrot_backend.engines.torch_engine.slots import Run
 from parrot_backend.engines.torch_engine.triton_attention import TritonAttention
 from tests.engines.torch_engine.trees import seen_by_rows, slots_of, steps
@@ -85,10 +88,8 @@ def expected_rows(
     rows = []
     for row, slots in enumerate(seen_by_rows(spans)):
         keys, values = (t[0][:, slots].float() for t in (cache.keys, cache.values))
-        grouped = query[row].float().view(len(keys), -1, query.shape[-1])
-        output, _ = reference_attention(grouped, keys, values, scaling)
-        rows.append(output.flatten(0, 1))
-    return torch.stack(rows)
+        rows.append(reference_attention(query[row : row + 1].float(), keys, values, scaling))
+    return torch.cat(rows)
 
 
 def check(
@@ -168,7 +169,7 @@ def test_places_past_32_bits() -> None:
     spans = [Span(5, 1, [Run(2**24, 6)]), Span(0, 2, [Run(slots - 2, 2)])]
     cache = KVCache([LayerShape(3, 64, 16)], slots, torch.float16, DEVICE)
     for stored in (cache.keys[0], cache.values[0]):
-        stored[:, 2**24 :] = torch.randn(3, 64, stored.shape[2]).to(DEVICE, torch.float16)
+        stored[:, 2**24 : slots] = torch.randn(3, 64, stored.shape[2]).to(DEVICE, torch.float16)
     tensors = [torch.randn(3, 3, dim).to(DEVICE, torch.float16) for dim in (64, 64, 16)]
     got = TritonAttention(cache, spans).attend(0, *tensors, None)
     assert 2 * cache.keys[0].stride(0) >= 2**31
@@ -176,25 +177,20 @@ def test_places_past_32_bits() -> None:
     torch.testing.assert_close(got.float(), expected, rtol=2e-3, atol=2e-3)
 
 
-def test_a_model_computes_the_same_with_it(tiny_path: str) -> None:
+def test_a_model_computes_the_same_with_it(tiny_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two prompts with a shared beginning, then a step in which both decode, through all layers."""
     loaded = load_model(tiny_path, str(DEVICE))
-    logits = [_decode(loaded, kind) for kind in (TreeAttention, TritonAttention)]
+    logits = []
+    for kind in (PlainAttention, TritonAttention):
+        monkeypatch.setattr(llama, "step_attention", kind)
+        logits.append(_decode(loaded))
     torch.testing.assert_close(*logits, rtol=1e-4, atol=1e-4)
 
 
-def _decode(loaded: LoadedModel, kind: type[Any]) -> Tensor:
+def _decode(loaded: LoadedModel) -> Tensor:
     cache = KVCache(loaded.shapes, 32, torch.float32, DEVICE)
-    forward = forward_pass(loaded.model)
-
-    def step(tokens: list[int], positions: list[int], spans: list[Span]) -> Tensor:
-        attention: StepAttention = kind(cache, spans)
-        places = (torch.tensor(numbers, device=DEVICE) for numbers in (tokens, positions))
-        rows = torch.arange(len(tokens), device=DEVICE)
-        with torch.inference_mode():
-            return forward(*places, rows, attention)
-
+    model = StepModel(llama.LlamaForward(loaded.model), cache)
     prefix = Run(4, 5)
-    step([9, 8, 7, 6, 5], [0, 1, 2, 3, 4], [Span(0, 5, [prefix])])
-    step([20, 21, 30], [5, 6, 5], [Span(5, 2, [Run(4, 7)]), Span(5, 1, [prefix, Run(20, 1)])])
-    return step([40, 50], [7, 6], [Span(7, 1, [Run(4, 8)]), Span(6, 1, [prefix, Run(20, 2)])])
+    model.forward([Chunk([9, 8, 7, 6, 5], 0, [prefix], 0)])
+    model.forward([Chunk([20, 21], 5, [Run(4, 7)], 2), Chunk([30], 5, [prefix, Run(20, 1)], 1)])
+    return model.forward([Chunk([40], 7, [Run(4, 8)], 1), Chunk([50], 6, [prefix, Run(20, 2)], 1)])

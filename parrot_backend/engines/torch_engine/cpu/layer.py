@@ -1,0 +1,122 @@
+"""One layer of a Llama, compiled, and what comes before and behind all layers."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+from parrot_backend.engines.torch_engine.cpu.attention import attend
+from parrot_backend.engines.torch_engine.cpu.compiling import compiled
+from parrot_backend.engines.torch_engine.cpu.microkernels import COLUMNS
+from parrot_backend.engines.torch_engine.cpu.packing import Packed
+from parrot_backend.engines.torch_engine.cpu.products import ADD, GATE, STORE, product
+from parrot_backend.engines.torch_engine.cpu.rows import normalized, operand, rotate
+
+
+class Shape(NamedTuple):
+    """What the layers of a model have in common."""
+
+    heads: int
+    kv_heads: int
+    dim: int
+    eps: float
+    scaling: float
+
+    @property
+    def group(self) -> int:
+        """Query heads that read one head of keys."""
+        return self.heads // self.kv_heads
+
+
+class Layer(NamedTuple):
+    """A layer's weights; the norms of queries and keys `[dim]` are empty where there are none."""
+
+    before: np.ndarray
+    qkv: Packed
+    query_norm: np.ndarray
+    key_norm: np.ndarray
+    out: Packed
+    between: np.ndarray
+    gate_up: Packed
+    down: Packed
+
+
+class Buffers(NamedTuple):
+    """Where a step's T rows pass through: `rows` is what a product multiplies, in steps of `steps`."""
+
+    rows: np.ndarray
+    steps: np.ndarray
+    qkv: np.ndarray
+    attended: np.ndarray
+    gated: np.ndarray
+
+
+@compiled()
+def run_layer(
+    hidden: Any,
+    shape: Any,
+    layer: Any,
+    turns: Any,
+    slots: Any,
+    kv: Any,
+    plan: Any,
+    buffers: Any,
+    threads: Any,
+) -> None:
+    """Compute a layer in place, for `hidden` `[T, width]`.
+
+    Args:
+        shape: see `Shape`.
+        layer: see `Layer`.
+        turns: cosines and sines of the rows' rotations, `[T, dim / 2]`.
+        slots: `[T]`, where the rows' keys and values go.
+        kv: the layer's keys and values `[kv_heads, slots, dim]`.
+        plan: of the step's attention.
+        buffers: see `Buffers`.
+        threads: how many there are.
+    """
+    rows, steps = buffers.rows, buffers.steps
+    x, depth = normalized(hidden, layer.before, shape.eps, layer.qkv, rows, steps)
+    product(x, depth, steps, layer.qkv, buffers.qkv, STORE, threads)
+    rotate(buffers.qkv, shape, layer, turns, slots, kv)
+    group = shape.heads // shape.kv_heads
+    attend(buffers.qkv, group, kv, np.float32(shape.scaling), plan, buffers.attended)
+    # Each has a name of its own: in float32 they are arrays of different types.
+    y, depth = operand(buffers.attended, layer.out, rows, steps)
+    product(y, depth, steps, layer.out, hidden, ADD, threads)
+    x, depth = normalized(hidden, layer.between, shape.eps, layer.gate_up, rows, steps)
+    product(x, depth, steps, layer.gate_up, buffers.gated, GATE, threads)
+    y, depth = operand(buffers.gated, layer.down, rows, steps)
+    product(y, depth, steps, layer.down, hidden, ADD, threads)
+
+
+@compiled()
+def run_head(
+    hidden: Any, norm: Any, eps: Any, head: Any, buffers: Any, logits: Any, threads: Any
+) -> None:
+    """`logits` `[R, vocabulary]` of `hidden` `[R, width]`; the buffers hold R rows at least."""
+    x, depth = normalized(hidden, norm, eps, head, buffers.rows, buffers.steps)
+    product(x, depth, buffers.steps, head, logits, STORE, threads)
+
+
+@compiled()
+def look_up(packed: Any, outputs: Any, into: Any) -> None:
+    """The weights of some `outputs` `[T]` of a product, `into` `[T, depth]`."""
+    for row in range(outputs.size):
+        for i in range(into.shape[1]):
+            into[row, i] = _weight(packed, outputs[row], i)
+
+
+def _weight(packed: Any, output: Any, i: Any) -> Any:
+    raise NotImplementedError("only compiled code can call this")
+
+
+@overload(_weight, strict=False)
+def _weight_of(packed: Any, output: Any, i: Any) -> Any:
+    if packed[0].dtype == types.int8:
+        return lambda packed, output, i: (
+            packed.panels[output // COLUMNS, i // 2, output % COLUMNS, i % 2]
+            * packed.scales[output]
+        )
+    return lambda packed, output, i: packed.panels[output // COLUMNS, i, output % COLUMNS]

@@ -1,0 +1,134 @@
+"""Weights in 8 bits, rounded so that what they compute changes least (GPTQ, arXiv 2210.17323).
+
+One pass over a text is enough: the weights of a product are rounded when the text reaches it, and what
+comes behind sees the products of rounded weights.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from parrot_backend.engines.torch_engine.kv_cache import KVCache, LayerShape
+from parrot_backend.engines.torch_engine.model import Chunk, StepModel
+from parrot_backend.engines.torch_engine.slots import Run
+from parrot_backend.engines.torch_engine.transformers_forward import TransformersForward
+
+_WINDOW = 512
+_LEVELS = 127
+# What is added to the inputs' second moments, as a share of their mean: a text is only a sample.
+_DAMPING = 0.01
+# Columns whose errors reach the columns behind them together.
+_BLOCK = 128
+
+
+def quantize(model: Any, shapes: list[LayerShape], tokens: list[int]) -> dict[str, Tensor]:
+    """Round the products of a Llama-like transformers model by what they compute of a text.
+
+    The model's weights become those that it returns, and tied embeddings those of the head. Others
+    stay as they are.
+
+    Args:
+        model: of transformers, with our attention.
+        shapes: what its layers store.
+        tokens: the text; it is read in windows of 512 tokens, each without what was before.
+
+    Returns:
+        For each product NAME, `NAME.weight` `[out, in]` in int8 and its `NAME.steps` `[out]`.
+    """
+    rounded: dict[str, Tensor] = {}
+    cache = KVCache(shapes, len(tokens), torch.float32, torch.device("cpu"))
+    chunks = [
+        Chunk(window, 0, [Run(start, len(window))], len(window))
+        for start in range(0, len(tokens), _WINDOW)
+        for window in [tokens[start : start + _WINDOW]]
+    ]
+    with _rounding(model, rounded):
+        StepModel(TransformersForward(model), cache).forward(chunks)
+    if model.config.tie_word_embeddings:
+        model.model.embed_tokens.weight = model.lm_head.weight
+    return rounded
+
+
+def install(model: Any, rounded: dict[str, Tensor]) -> None:
+    """Put what `quantize` returned in the place of a model's weights; `CpuLlama` computes with it."""
+    for name, weight in rounded.items():
+        path, _, kind = name.rpartition(".")
+        module = model.get_submodule(path)
+        if kind == "weight":
+            module.weight = torch.nn.Parameter(weight, requires_grad=False)
+        else:
+            module.register_buffer(kind, weight)
+
+
+@contextmanager
+def _rounding(model: Any, rounded: dict[str, Tensor]) -> Iterator[None]:
+    """Round each group of products that see the same rows before the first of them is computed."""
+    names = {module: name for name, module in model.named_modules()}
+
+    def listen(modules: list[Any]) -> Any:
+        def before(module: Any, arguments: tuple[Tensor, ...]) -> None:
+            whole, steps = _round_group([m.weight for m in modules], arguments[0].flatten(0, -2))
+            sizes = [len(m.weight) for m in modules]
+            parts = zip(modules, *(torch.split(t, sizes) for t in (whole, steps)), strict=True)
+            for each, weight, step in parts:
+                each.weight = torch.nn.Parameter(weight * step[:, None], requires_grad=False)
+                rounded[f"{names[each]}.weight"] = weight.to(torch.int8)
+                rounded[f"{names[each]}.steps"] = step.clone()
+
+        return modules[0].register_forward_pre_hook(before)
+
+    handles = [listen(modules) for modules in _groups(model)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _groups(model: Any) -> Iterator[list[Any]]:
+    for layer in model.model.layers:
+        attention, mlp = layer.self_attn, layer.mlp
+        yield [attention.q_proj, attention.k_proj, attention.v_proj]
+        yield [attention.o_proj]
+        yield [mlp.gate_proj, mlp.up_proj]
+        yield [mlp.down_proj]
+    yield [model.lm_head]
+
+
+def _round_group(weights: Sequence[Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Whole numbers `[out, in]` of -127 to 127 (as float32) for the stacked weights; steps `[out]`.
+
+    Column by column; the error of each is made up for by those that are still to be rounded.
+    """
+    rest = torch.cat(list(weights)).float()
+    steps = (rest.abs().amax(1) / _LEVELS).clamp_min(1e-30)
+    whole, factors = torch.empty_like(rest), _factors(rows)
+    for start in range(0, rest.shape[1], _BLOCK):
+        block = slice(start, start + _BLOCK)
+        errors = _round_block(rest[:, block], whole[:, block], steps, factors[block, block])
+        rest[:, block.stop :] -= errors @ factors[block, block.stop :]
+    return whole, steps
+
+
+def _round_block(rest: Tensor, whole: Tensor, steps: Tensor, factors: Tensor) -> Tensor:
+    """Fill `whole`; returns the columns' errors, in parts of what each weighs."""
+    errors = torch.empty_like(rest)
+    for column in range(rest.shape[1]):
+        numbers = (rest[:, column] / steps).round().clamp_(-_LEVELS, _LEVELS)
+        whole[:, column] = numbers
+        errors[:, column] = (rest[:, column] - numbers * steps) / factors[column, column]
+        behind = rest[:, column + 1 :]
+        behind.addr_(errors[:, column], factors[column, column + 1 :], alpha=-1)
+    return errors
+
+
+def _factors(rows: Tensor) -> Tensor:
+    """The upper Cholesky factor of the inverse of the rows' second moments."""
+    moments = rows.T.float() @ rows.float()
+    moments.diagonal().add_(_DAMPING * moments.diagonal().mean().clamp_min(1e-30))
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(moments))
+    factors: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    return factors
