@@ -32,7 +32,6 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from decode_step import decode_step
 from machine import Limits, Shape, machine, measure_limits
 from peer import FOLDER, PEERS, Peer
 from texts import Texts
@@ -139,7 +138,7 @@ def _options() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run the workloads, and print a table for each and where our decode step's time goes."""
+    """Run the workloads, and print a table for each."""
     args = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the peers are to be ended too
     model = args.model or resolve_model(None).path
@@ -161,9 +160,6 @@ def main() -> None:
         for workload in args.workloads:
             rounds = [_measure(benches, workload, number) for number in range(args.rounds)]
             _print_table(workload, {p: [r[p] for r in rounds] for p in rounds[0]}, limits)
-        for bench in benches if "decode-16" in args.workloads else []:
-            if _takes_part(bench.peer.name, "decode-16") and _ours(bench.peer.name):
-                print(f"\n{bench.peer.name}, a decode step at batch 16: {decode_step(bench)}")
 
 
 if __name__ == "__main__":

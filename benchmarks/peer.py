@@ -57,7 +57,8 @@ def _llamacpp(form: str, slots: int, *unified: str) -> Spec:
 
 PEERS = {
     "parrot": Spec("parrot_peer.py"),
-    "parrot-int8": Spec("parrot_peer.py", ("--int8",), weight_bytes=1),  # the head stays in fp32
+    # Its keys and values are float16.
+    "parrot-int8": Spec("parrot_peer.py", ("--int8",), weight_bytes=1, head_bytes=1, kv_bytes=2),
     "parrot-drafting": Spec("parrot_peer.py", ("--drafting",)),
     "transformers": Spec("transformers_peer.py"),
     "vllm": Spec("vllm_peer.py", (), "vllm"),
@@ -78,7 +79,6 @@ class Answer:
     shared: int | None
     drafted: int
     accepted: int
-    operators: dict[str, float]
 
 
 class Peer:
@@ -102,11 +102,11 @@ class Peer:
         self.version = self._answer()["version"]
         self._signal(signal.SIGSTOP)
 
-    def run(self, requests: list[Request], *, profile: bool = False) -> Answer:
+    def run(self, requests: list[Request]) -> Answer:
         """Have it answer requests that all arrive at once."""
         assert self._process.stdin is not None
         self._signal(signal.SIGCONT)
-        self._process.stdin.write(json.dumps({"requests": requests, "profile": profile}) + "\n")
+        self._process.stdin.write(json.dumps(requests) + "\n")
         self._process.stdin.flush()
         answer = self._answer()
         self._signal(signal.SIGSTOP)

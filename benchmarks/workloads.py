@@ -82,16 +82,10 @@ class Bench:
 Workload = Callable[[Bench, random.Random], Measured]
 
 
-def decode_jobs(
-    bench: Bench, rng: random.Random, batch: int
-) -> tuple[list[Request], list[Request]]:
-    """Requests of 128 tokens with 64 out, and as many with 1 out, to be taken off."""
-    whole = [Request(bench.prompt(rng, 128), bench.length(64)) for _ in range(batch)]
-    return whole, [Request(bench.prompt(rng, 128), 1) for _ in range(batch)]
-
-
 def _decode(batch: int, bench: Bench, rng: random.Random) -> Measured:
-    whole, first = decode_jobs(bench, rng, batch)
+    """The time of as many requests with 1 out is taken off."""
+    whole = [Request(bench.prompt(rng, 128), bench.length(64)) for _ in range(batch)]
+    first = [Request(bench.prompt(rng, 128), 1) for _ in range(batch)]
     return bench.run(whole) - bench.run(first)
 
 

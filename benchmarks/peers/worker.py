@@ -1,16 +1,14 @@
 """What every peer's process does: load once, then answer jobs, one JSON line each.
 
-A job is `{"requests": [...], "profile": bool}`, whose requests are all wanted at once; the answer has
-the seconds that it took and the fields of `Result`, and with `profile` the seconds in each operator of
-torch, without those that it calls. Prints nothing else on stdout.
+A job is a list of requests, which are all wanted at once; the answer has the seconds that it took and
+the fields of `Result`. Prints nothing else on stdout.
 """
 
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 
@@ -53,24 +51,8 @@ def serve(load: Callable[[str], tuple[str, Generate]]) -> None:
         print(json.dumps(_answer(generate, json.loads(line))), file=out, flush=True)
 
 
-def _answer(generate: Generate, job: dict[str, Any]) -> dict[str, Any]:
-    requests = [Request(*request) for request in job["requests"]]
-    operators: dict[str, float] = {}
-    with _profiled(operators) if job["profile"] else nullcontext():
-        start = time.perf_counter()
-        result = generate(requests)
-        seconds = time.perf_counter() - start
-    return {"seconds": seconds, "operators": operators, **result._asdict()}
-
-
-@contextmanager
-def _profiled(operators: dict[str, float]) -> Iterator[None]:
-    """Fill `operators` from what torch computes meanwhile, in every thread of this process."""
-    from torch._C._profiler import _ExperimentalConfig
-    from torch.profiler import ProfilerActivity, profile
-
-    config = _ExperimentalConfig(profile_all_threads=True)
-    with profile(activities=[ProfilerActivity.CPU], experimental_config=config) as profiler:
-        yield
-    for event in profiler.key_averages():
-        operators[event.key] = event.self_cpu_time_total / 1e6
+def _answer(generate: Generate, job: list[list[Any]]) -> dict[str, Any]:
+    requests = [Request(*request) for request in job]
+    start = time.perf_counter()
+    result = generate(requests)
+    return {"seconds": time.perf_counter() - start, **result._asdict()}

@@ -20,14 +20,12 @@ from parrot_backend.engines.torch_engine.llama import LlamaForward, is_llama
 from parrot_backend.engines.torch_engine.loader import LoadedModel, load_model
 from parrot_backend.engines.torch_engine.logprobs import LogprobsTeller
 from parrot_backend.engines.torch_engine.memory import KVMemory
-from parrot_backend.engines.torch_engine.model import (
-    ForwardPass,
-    StepModel,
-)
+from parrot_backend.engines.torch_engine.model import Chunk, ForwardPass, StepModel
 from parrot_backend.engines.torch_engine.quantization import Quantization
 from parrot_backend.engines.torch_engine.request_checks import check_request
 from parrot_backend.engines.torch_engine.sampling import Sampler
 from parrot_backend.engines.torch_engine.sequence import Event, Sequence
+from parrot_backend.engines.torch_engine.slots import Run
 from parrot_backend.engines.torch_engine.stepper import Stepper
 from parrot_backend.engines.torch_engine.transformers_forward import TransformersForward
 from parrot_backend.engines.torch_engine.vocabulary import Vocabulary
@@ -142,8 +140,11 @@ class TorchEngine:
                 "give it room for a prompt"
             )
         cache = KVCache(loaded.shapes, kv_memory // per_token, forward.kv_dtype, model.device)
+        step_model = StepModel(forward, cache)
+        # So that no request waits for what is compiled at its first use.
+        step_model.forward([Chunk([0], 0, [Run(0, 1)], 1)])
         stepper = Stepper(
-            StepModel(forward, cache),
+            step_model,
             KVMemory(cache.slots),
             max_batch=max_batch,
             prefill_budget=prefill_budget,

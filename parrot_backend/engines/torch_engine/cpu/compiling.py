@@ -1,6 +1,8 @@
 """How the kernels are compiled: by numba, once per version of this package, for torch's own threads."""
 
 import hashlib
+import logging
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -10,6 +12,8 @@ import numba
 import torch
 
 from parrot_backend.engines.store import cache_folder
+
+logger = logging.getLogger(__name__)
 
 # A second team of threads on the same cores would make every wait of either a sleep.
 numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
@@ -28,10 +32,14 @@ def compiled(*, parallel: bool = False, fast: bool = False) -> Callable[[Callabl
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
-        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(_folder())
+        folder = _folder()
+        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
         try:
             return numba.njit(
-                cache=True, nogil=True, parallel=parallel, fastmath=_FAST if fast else False
+                cache=folder is not None,
+                nogil=True,
+                parallel=parallel,
+                fastmath=_FAST if fast else False,
             )(function)
         finally:
             numba.config.CACHE_DIR = before
@@ -47,9 +55,20 @@ def threads() -> int:
 
 
 @cache
-def _folder() -> Path:
-    """Of these very sources: numba itself looks at one file, and a kernel is made of several."""
+def _folder() -> Path | None:
+    """Of these very sources: numba itself looks at one file, and a kernel is made of several.
+
+    None where nothing can be kept.
+    """
     digest = hashlib.blake2b(digest_size=8)
     for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())
-    return cache_folder() / "kernels" / digest.hexdigest()
+    folder = cache_folder() / "kernels" / digest.hexdigest()
+    if not folder.exists():
+        logger.info("the kernels are compiled at their first use, which takes a minute, once")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        logger.warning("compiled kernels can't be kept, each start compiles them: %s", error)
+        return None
+    return folder if os.access(folder, os.W_OK) else None

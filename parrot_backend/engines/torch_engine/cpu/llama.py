@@ -46,7 +46,7 @@ class CpuLlama:
         weights = [layer_weights(layer) for layer in decoder.layers]
         attention = decoder.layers[0].self_attn
         head = affine(model.lm_head)
-        self._shape = Shape(
+        self.shape = Shape(
             heads=weights[0].heads[0],
             kv_heads=weights[0].heads[1],
             dim=weights[0].dim,
@@ -54,12 +54,12 @@ class CpuLlama:
             scaling=float(attention.scaling),
         )
         self._rotary = decoder.rotary_emb
-        self._layers = [_packed(layer) for layer in weights]
+        self.layers = [_packed(layer) for layer in weights]
         self._norm = _numbers(decoder.norm.weight)
-        self._head = pack(head)
+        self.head = pack(head)
         tied = config.tie_word_embeddings
         self._embeddings = None if tied else decoder.embed_tokens.weight.detach().clone()
-        self._width, self._gated = config.hidden_size, config.intermediate_size
+        self.width, self._gated = config.hidden_size, config.intermediate_size
         self._vocabulary = len(head.weight)
         self._int8 = head.steps is not None
 
@@ -71,25 +71,25 @@ class CpuLlama:
     @property
     def weight_bytes(self) -> int:
         """Bytes that the weights take, norms included."""
-        packed = [self._head, *(part for layer in self._layers for part in layer)]
+        packed = [self.head, *(part for layer in self.layers for part in layer)]
         arrays = [a for part in packed for a in (part if isinstance(part, Packed) else [part])]
         numbers = sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
         return numbers + (0 if self._embeddings is None else self._embeddings.nbytes)
 
     def __call__(self, step: Step, cache: KVCache) -> Tensor:
         """See `ForwardPass`."""
-        attention, shape, count = CpuAttention(cache, step.spans), self._shape, threads()
+        attention, shape, count = CpuAttention(cache, step.spans), self.shape, threads()
         plan = attention.plan(shape.kv_heads, shape.group, shape.dim)
         hidden = self._embedded(torch.tensor(step.tokens))
-        turns, buffers = self._turns(step.positions), self._buffers(len(step.tokens))
-        for layer, kv in zip(self._layers, cache.arrays, strict=True):
+        turns, buffers = self._turns(step.positions), self.buffers(len(step.tokens))
+        for layer, kv in zip(self.layers, cache.arrays, strict=True):
             run_layer(hidden, shape, layer, turns, attention.slots, kv, plan, buffers, count)
-        logits = torch.empty(len(step.rows), len(self._head.scales))
+        logits = torch.empty(len(step.rows), len(self.head.scales))
         run_head(
             hidden[step.rows],
             self._norm,
             shape.eps,
-            self._head,
+            self.head,
             buffers,
             logits.numpy(),
             count,
@@ -97,9 +97,9 @@ class CpuLlama:
         return logits[:, : self._vocabulary]
 
     def _embedded(self, tokens: Tensor) -> np.ndarray:
-        hidden = np.empty((len(tokens), self._width), np.float32)
+        hidden = np.empty((len(tokens), self.width), np.float32)
         if self._embeddings is None:
-            look_up(self._head, tokens.numpy(), hidden)
+            look_up(self.head, tokens.numpy(), hidden)
         else:
             hidden[:] = self._embeddings[tokens].float().numpy()
         return hidden
@@ -110,15 +110,16 @@ class CpuLlama:
         half = cos.shape[-1] // 2
         return _numbers(cos[0, :, :half]), _numbers(sin[0, :, :half])
 
-    def _buffers(self, rows: int) -> Buffers:
-        shape = self._shape
+    def buffers(self, rows: int) -> Buffers:
+        """Where a step's rows pass through."""
+        shape = self.shape
         attended = shape.heads * shape.dim
-        gated = self._layers[0].gate_up.panels.shape[0] * COLUMNS // 2
-        widest = max(self._width, attended, gated) + _PADDING
+        gated = self.layers[0].gate_up.panels.shape[0] * COLUMNS // 2
+        widest = max(self.width, attended, gated) + _PADDING
         return Buffers(
             rows=np.empty(rows * widest, np.int16 if self._int8 else np.float32),
             steps=np.ones(rows, np.float32),
-            qkv=np.empty((rows, len(self._layers[0].qkv.scales)), np.float32),
+            qkv=np.empty((rows, len(self.layers[0].qkv.scales)), np.float32),
             attended=np.empty((rows, attended), np.float32),
             gated=np.empty((rows, gated), np.float32),
         )
