@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*(?:([KMGT])(i?)B|B?)")
 
@@ -32,6 +32,13 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
     return int(text)
+
+
+def quantization(text: str) -> Literal["int8"]:
+    """How weights may be kept."""
+    if text != "int8":
+        raise argparse.ArgumentTypeError(f"'{text}' is not int8, the only one that there is")
+    return "int8"
 
 
 def port_number(text: str) -> int:

@@ -99,7 +99,7 @@ def end_of(process: subprocess.Popen[str], sent: signal.Signals = signal.SIGTERM
         (["serve", "--kv-memory", "-1"], "--kv-memory"),
         (["serve", "--kv-memory", "9" * 400 + "TB"], "is no size"),
         (["serve", "--max-batch", "0"], "whole number above 0"),
-        (["serve", "--quantization", "int4"], "invalid choice: 'int4'"),
+        (["serve", "--quantization", "int4"], "'int4' is not int8"),
         (["serve", "--max-sessions", "1.5"], "whole number above 0"),
         (["serve", "--host", "::1", "--uds", "/x"], "not allowed with"),
         (["serve", "--host", "no-such-host.invalid"], "no host 'no-such-host.invalid'"),
@@ -116,6 +116,10 @@ def end_of(process: subprocess.Popen[str], sent: signal.Signals = signal.SIGTERM
 )
 def test_bad_input_is_one_line_and_a_code(arguments, said):
     assert said in the_error_of(parrot(*arguments, PARROT_API_KEY=""))
+
+
+def test_bad_input_from_the_environment_is_one_line_and_a_code():
+    assert "'int4' is not int8" in the_error_of(parrot("serve", PARROT_QUANTIZATION="int4"))
 
 
 def test_a_port_in_use_is_said_before_a_model_is_looked_for():
