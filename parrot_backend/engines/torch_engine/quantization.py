@@ -72,7 +72,9 @@ def check_int8(config: Any, device: torch.device) -> None:
     elif not is_llama(config):
         reason = f"the architecture is {config.model_type!r}"
     elif not fits_kernels(config):
-        reason = "the model's hidden size or heads are no multiple of 16 numbers"
+        reason = (
+            f"hidden size {config.hidden_size} or its heads are not as wide as the kernels want"
+        )
     if reason:
         raise ModelLoadError(
             f"no int8 here: {reason}. It is supported on the CPU for {', '.join(sorted(FAMILY))} "
