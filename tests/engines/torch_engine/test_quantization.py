@@ -160,7 +160,7 @@ def test_what_there_is_no_int8_for(
         load_model(make_tiny(GPTNeoXConfig(**tiny_shape)), "cpu", "int8")
     with pytest.raises(ModelLoadError, match=r"run on cuda.*supported on the CPU"):
         check_int8(LlamaConfig(), torch.device("cuda"))
-    with pytest.raises(ModelLoadError, match=r"hidden size or heads"):
+    with pytest.raises(ModelLoadError, match=r"hidden size 72 or its heads"):
         check_int8(LlamaConfig(hidden_size=72, num_attention_heads=3), torch.device("cpu"))
 
 
