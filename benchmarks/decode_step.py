@@ -20,6 +20,7 @@ from parrot_backend.engines.models import resolve_model
 from parrot_backend.engines.torch_engine.attention import Span
 from parrot_backend.engines.torch_engine.cpu.attention import attend
 from parrot_backend.engines.torch_engine.cpu.compiling import threads
+from parrot_backend.engines.torch_engine.cpu.layer import layer_of
 from parrot_backend.engines.torch_engine.cpu.llama import CpuLlama
 from parrot_backend.engines.torch_engine.cpu.products import ADD, GATE, STORE, product
 from parrot_backend.engines.torch_engine.cpu.step import CpuAttention
@@ -33,7 +34,8 @@ class DecodeStep:
     """One token for each of `batch` sequences with `context` tokens of their own."""
 
     def __init__(self, forward: CpuLlama, cache: KVCache, batch: int, context: int) -> None:
-        self._forward, self._cache, self._rows = forward, cache, batch
+        self._forward, self._cache = forward, cache
+        self._layers = [layer_of(forward.layers, index) for index in range(len(cache.keys))]
         spans = [Span(context - 1, 1, [Run(i * context, context)]) for i in range(batch)]
         self._step = Step([1] * batch, [context - 1] * batch, spans, list(range(batch)))
         shape = forward.shape
@@ -49,7 +51,7 @@ class DecodeStep:
     def products(self) -> None:
         """All products of rows and weights."""
         b, steps, count = self._buffers, self._buffers.steps, threads()
-        for layer in self._forward.layers:
+        for layer in self._layers:
             for packed, out, finish in (
                 (layer.qkv, b.qkv, STORE),
                 (layer.out, self._hidden, ADD),
@@ -63,7 +65,7 @@ class DecodeStep:
     def attention(self) -> None:
         """Of all layers."""
         shape = self._forward.shape
-        for kv in self._cache.arrays:
+        for kv in zip(*self._cache.arrays, strict=True):
             scaling = np.float32(shape.scaling)
             attend(self._buffers.qkv, shape.group, kv, scaling, self._plan, self._buffers.attended)
 

@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# By layer: one array where all layers are alike.
+_Arrays = np.ndarray | list[np.ndarray]
+
 _DEFAULT_LIMIT = 4 * 2**30
 _UNKNOWN_MEMORY = 2**30
 # Kernels read keys some at a time, and so beyond the last one.
@@ -53,18 +56,15 @@ class KVCache:
     def __init__(
         self, shapes: list[LayerShape], slots: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        # Head by head, as attention reads it. Not zeroed: the system gives pages on first use only,
-        # so a large cache starts small.
-        self.keys = [
-            torch.empty(
-                shape.kv_heads, slots + _READ_BEYOND, shape.key_dim, dtype=dtype, device=device
-            )
-            for shape in shapes
-        ]
-        self.values = [
-            torch.empty(shape.kv_heads, slots, shape.value_dim, dtype=dtype, device=device)
-            for shape in shapes
-        ]
+        # Head by head, as attention reads it.
+        self.keys = _allocated(
+            [(shape.kv_heads, slots + _READ_BEYOND, shape.key_dim) for shape in shapes],
+            dtype,
+            device,
+        )
+        self.values = _allocated(
+            [(shape.kv_heads, slots, shape.value_dim) for shape in shapes], dtype, device
+        )
         self.slots = slots
         self.device = device
 
@@ -74,10 +74,27 @@ class KVCache:
         self.values[layer].index_copy_(1, slots, values)
 
     @functools.cached_property
-    def arrays(self) -> list[tuple[np.ndarray, np.ndarray]]:
+    def arrays(self) -> tuple[_Arrays, _Arrays]:
         """Keys and values of each layer as numpy's views; float16 as the bits of int16."""
-        pairs = zip(self.keys, self.values, strict=True)
-        return [(_array(keys), _array(values)) for keys, values in pairs]
+        return _arrays(self.keys), _arrays(self.values)
+
+
+def _allocated(
+    sizes: list[tuple[int, ...]], dtype: torch.dtype, device: torch.device
+) -> Tensor | list[Tensor]:
+    """A tensor for each layer, and one for all where they are alike.
+
+    Not zeroed: the system gives pages on first use only, so a large cache starts small.
+    """
+    if len(set(sizes)) == 1:
+        return torch.empty(len(sizes), *sizes[0], dtype=dtype, device=device)
+    return [torch.empty(*size, dtype=dtype, device=device) for size in sizes]
+
+
+def _arrays(stored: Tensor | list[Tensor]) -> _Arrays:
+    if isinstance(stored, list):
+        return [_array(tensor) for tensor in stored]
+    return _array(stored)
 
 
 def _array(tensor: Tensor) -> np.ndarray:

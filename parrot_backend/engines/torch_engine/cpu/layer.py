@@ -1,10 +1,10 @@
-"""One layer of a Llama, compiled, and what comes before and behind all layers."""
+"""The layers of a Llama, compiled, and what comes before and behind them."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
-from numba.extending import overload
+from numba.extending import overload, register_jitable
 
 from parrot_backend.engines.torch_engine.cpu.attention import attend
 from parrot_backend.engines.torch_engine.cpu.compiling import compiled
@@ -30,7 +30,10 @@ class Shape(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """A layer's weights; the norms of queries and keys `[dim]` are empty where there are none."""
+    """A layer's weights; the norms of queries and keys `[dim]` are empty where there are none.
+
+    For several layers all arrays have one dimension more, the first.
+    """
 
     before: np.ndarray
     qkv: Packed
@@ -53,7 +56,59 @@ class Buffers(NamedTuple):
 
 
 @compiled()
-def run_layer(
+def run_layers(
+    hidden: Any,
+    shape: Any,
+    layers: Any,
+    turns: Any,
+    slots: Any,
+    kv: Any,
+    plan: Any,
+    buffers: Any,
+    threads: Any,
+) -> None:
+    """Compute all layers in place, for `hidden` `[T, width]`.
+
+    Args:
+        shape: see `Shape`.
+        layers: see `Layer`.
+        turns: cosines and sines of the rows' rotations, `[T, dim / 2]`.
+        slots: `[T]`, where the rows' keys and values go.
+        kv: keys and values `[layers, kv_heads, slots, dim]`.
+        plan: of the step's attention.
+        buffers: see `Buffers`.
+        threads: how many there are.
+    """
+    keys, values = kv
+    for index in range(len(keys)):
+        layer, of_layer = layer_of(layers, index), (keys[index], values[index])
+        _run_layer(hidden, shape, layer, turns, slots, of_layer, plan, buffers, threads)
+
+
+@register_jitable
+def layer_of(layers: Any, index: Any) -> Any:
+    """One of several layers."""
+    return Layer(
+        layers.before[index],
+        _product_of(layers.qkv, index),
+        layers.query_norm[index],
+        layers.key_norm[index],
+        _product_of(layers.out, index),
+        layers.between[index],
+        _product_of(layers.gate_up, index),
+        _product_of(layers.down, index),
+    )
+
+
+@register_jitable
+def _product_of(packed: Any, index: Any) -> Any:
+    return Packed(
+        packed.panels[index], packed.scales[index], packed.bias[index], packed.levels[index]
+    )
+
+
+@compiled()
+def _run_layer(
     hidden: Any,
     shape: Any,
     layer: Any,
@@ -64,18 +119,6 @@ def run_layer(
     buffers: Any,
     threads: Any,
 ) -> None:
-    """Compute a layer in place, for `hidden` `[T, width]`.
-
-    Args:
-        shape: see `Shape`.
-        layer: see `Layer`.
-        turns: cosines and sines of the rows' rotations, `[T, dim / 2]`.
-        slots: `[T]`, where the rows' keys and values go.
-        kv: the layer's keys and values `[kv_heads, slots, dim]`.
-        plan: of the step's attention.
-        buffers: see `Buffers`.
-        threads: how many there are.
-    """
     rows, steps = buffers.rows, buffers.steps
     x, depth = normalized(hidden, layer.before, shape.eps, layer.qkv, rows, steps)
     product(x, depth, steps, layer.qkv, buffers.qkv, STORE, threads)

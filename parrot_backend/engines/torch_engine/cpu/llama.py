@@ -1,4 +1,4 @@
-"""The fast path for the Llama family on the CPU: few compiled calls, one for each layer."""
+"""The fast path for the Llama family on the CPU: all layers in one compiled call."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ from parrot_backend.engines.torch_engine.cpu.layer import (
     Shape,
     look_up,
     run_head,
-    run_layer,
+    run_layers,
 )
 from parrot_backend.engines.torch_engine.cpu.microkernels import COLUMNS, HEAD_COLUMNS
-from parrot_backend.engines.torch_engine.cpu.packing import Packed, pack, side_by_side
+from parrot_backend.engines.torch_engine.cpu.packing import pack, side_by_side
 from parrot_backend.engines.torch_engine.cpu.step import CpuAttention
 from parrot_backend.engines.torch_engine.kv_cache import KVCache
 from parrot_backend.engines.torch_engine.layer_weights import LayerWeights, affine, layer_weights
@@ -43,18 +43,20 @@ class CpuLlama:
 
     def __init__(self, model: Any) -> None:
         decoder, config = model.model, model.config
-        weights = [layer_weights(layer) for layer in decoder.layers]
+        first = layer_weights(decoder.layers[0])
         attention = decoder.layers[0].self_attn
         head = affine(model.lm_head)
         self.shape = Shape(
-            heads=weights[0].heads[0],
-            kv_heads=weights[0].heads[1],
-            dim=weights[0].dim,
+            heads=first.heads[0],
+            kv_heads=first.heads[1],
+            dim=first.dim,
             eps=float(config.rms_norm_eps),
             scaling=float(attention.scaling),
         )
         self._rotary = decoder.rotary_emb
-        self.layers = [_packed(layer) for layer in weights]
+        self.layers = _room(_packed(first), len(decoder.layers))
+        for index, layer in enumerate(decoder.layers):
+            _fill(self.layers, index, _packed(layer_weights(layer)))
         self._norm = _numbers(decoder.norm.weight)
         self.head = pack(head)
         tied = config.tie_word_embeddings
@@ -71,10 +73,8 @@ class CpuLlama:
     @property
     def weight_bytes(self) -> int:
         """Bytes that the weights take, norms included."""
-        packed = [self.head, *(part for layer in self.layers for part in layer)]
-        arrays = [a for part in packed for a in (part if isinstance(part, Packed) else [part])]
-        numbers = sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
-        return numbers + (0 if self._embeddings is None else self._embeddings.nbytes)
+        embeddings = 0 if self._embeddings is None else self._embeddings.nbytes
+        return _bytes(self.layers) + _bytes(self.head) + self._norm.nbytes + embeddings
 
     def __call__(self, step: Step, cache: KVCache) -> Tensor:
         """See `ForwardPass`."""
@@ -82,8 +82,8 @@ class CpuLlama:
         plan = attention.plan(shape.kv_heads, shape.group, shape.dim)
         hidden = self._embedded(torch.tensor(step.tokens))
         turns, buffers = self._turns(step.positions), self.buffers(len(step.tokens))
-        for layer, kv in zip(self.layers, cache.arrays, strict=True):
-            run_layer(hidden, shape, layer, turns, attention.slots, kv, plan, buffers, count)
+        kv, slots = cache.arrays, attention.slots
+        run_layers(hidden, shape, self.layers, turns, slots, kv, plan, buffers, count)
         logits = torch.empty(len(step.rows), len(self.head.scales))
         run_head(
             hidden[step.rows],
@@ -114,15 +114,36 @@ class CpuLlama:
         """Where a step's rows pass through."""
         shape = self.shape
         attended = shape.heads * shape.dim
-        gated = self.layers[0].gate_up.panels.shape[0] * COLUMNS // 2
+        gated = self.layers.gate_up.panels.shape[1] * COLUMNS // 2
         widest = max(self.width, attended, gated) + _PADDING
         return Buffers(
             rows=np.empty(rows * widest, np.int16 if self._int8 else np.float32),
             steps=np.ones(rows, np.float32),
-            qkv=np.empty((rows, len(self.layers[0].qkv.scales)), np.float32),
+            qkv=np.empty((rows, self.layers.qkv.scales.shape[1]), np.float32),
             attended=np.empty((rows, attended), np.float32),
             gated=np.empty((rows, gated), np.float32),
         )
+
+
+def _room(part: Any, count: int) -> Any:
+    """Arrays for `count` layers like `part`."""
+    if isinstance(part, tuple):
+        return type(part)(*(_room(of_part, count) for of_part in part))
+    return np.empty((count, *np.shape(part)), np.asarray(part).dtype)
+
+
+def _fill(room: Any, index: int, part: Any) -> None:
+    if isinstance(part, tuple):
+        for of_room, of_part in zip(room, part, strict=True):
+            _fill(of_room, index, of_part)
+    else:
+        room[index] = part
+
+
+def _bytes(part: Any) -> int:
+    if isinstance(part, tuple):
+        return sum(map(_bytes, part))
+    return np.asarray(part).nbytes
 
 
 def _packed(weights: LayerWeights) -> Layer:

@@ -48,12 +48,13 @@ class CpuAttention:
         """See `StepAttention`; float32."""
         self._cache.write(layer, self._new, key.transpose(0, 1), value.transpose(0, 1))
         rows, heads, dim = query.shape
+        keys, values = self._cache.arrays
         group, value_dim = heads // key.shape[1], value.shape[2]
         output = query.new_empty(rows, heads, value_dim)
         attend(
             query.reshape(rows, -1).contiguous().numpy(),
             group,
-            self._cache.arrays[layer],
+            (keys[layer], values[layer]),
             np.float32(dim**-0.5 if scaling is None else scaling),
             self.plan(key.shape[1], group, max(dim, value_dim)),
             output.view(rows, -1).numpy(),
