@@ -44,6 +44,7 @@ class ScriptedEngine:
         self.held: dict[str, asyncio.Event] = {}
         self.started: list[str] = []
         self.priorities: dict[str, int] = {}
+        self.drafts: dict[str, str] = {}
         self.expected: list[str] = []
         self.running = 0
 
@@ -61,6 +62,7 @@ class ScriptedEngine:
         prompt = "".join(map(chr, request.prompt))
         self.started.append(prompt)
         self.priorities[prompt] = request.priority
+        self.drafts[prompt] = "".join(map(chr, request.draft))
         self.running += 1
         try:
             if "FAIL" in prompt:

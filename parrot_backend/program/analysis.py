@@ -61,6 +61,34 @@ def deduce(graph: Graph, objective: Objective = "latency") -> dict[str, Deductio
     return {call.id: deduction(call) for call in graph.calls.values()}
 
 
+def rewritten(graph: Graph, call: SemanticCall) -> str | None:
+    """The input of a call that its answer is likely to repeat: the only one with an answer in it.
+
+    Each step of a refine chain hands on the answer before, as does a call that corrects or continues
+    another's. Of several answers, which are being combined, none is repeated.
+    """
+    made = [name for name in inputs_of(call) for _ in _answers_in(graph, name)]
+    return made[0] if len(made) == 1 else None
+
+
+def _answers_in(graph: Graph, variable: str) -> list[str]:
+    """The outputs of calls that a variable is made of, through transforms."""
+    found: list[str] = []
+    seen: set[str] = set()
+    stack = [variable]
+    while stack:
+        name = stack.pop()
+        producer = graph.producers[name]
+        if name in seen or producer is None:
+            continue
+        seen.add(name)
+        if isinstance(producer, SemanticCall):
+            found.append(name)
+        else:
+            stack += inputs_of(producer)
+    return found
+
+
 def _remaining_paths(graph: Graph) -> dict[str, int]:
     """Longest path from each variable to the end of the graph, counted in calls, its own included."""
     remaining: dict[str, int] = {}

@@ -16,7 +16,8 @@ from parrot_backend.views import CallState, CallView
 class Call:
     """One generation that any number of readers follow from its first token.
 
-    Belongs to one event loop. `request` is None until every input of a planned call is there.
+    Belongs to one event loop. `request` is None until every input of a planned call is there; `draft`
+    is a text that its answer is likely to repeat.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Call:
         self.request = request
         self.output = output
         self.inputs = inputs or []
+        self.draft = ""
         self.objective: Objective = "latency"
         self.group: str | None = None
         self.path = 1

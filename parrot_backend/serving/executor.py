@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from parrot_backend.errors import CancelledCallError, DependencyError, ParrotError
-from parrot_backend.program.analysis import deduce
+from parrot_backend.program.analysis import deduce, rewritten
 from parrot_backend.program.graph import Graph, Node, inputs_of
 from parrot_backend.program.render import render_call, render_transform
 from parrot_backend.protocol import Objective, Program, SemanticCall
@@ -173,6 +173,8 @@ class Executor:
         request = render_call(planned, self.variables.values)
         request.model = self._scheduler.check_model(request.model)
         call.request = request
+        if (repeated := rewritten(self.graph, planned)) is not None:
+            call.draft = self.variables.values[repeated]
         self._claimable.setdefault(request.claim_key(), deque()).append(call)
         try:
             self.run(call)

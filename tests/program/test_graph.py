@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parrot_backend.errors import ConflictError, InvalidRequestError, ParrotError
-from parrot_backend.program.analysis import Deduction, deduce
+from parrot_backend.program.analysis import Deduction, deduce, rewritten
 from parrot_backend.program.graph import Graph
 from parrot_backend.program.render import render_call, render_transform
 from parrot_backend.protocol import Objective, Output, Program
@@ -155,4 +155,34 @@ def test_the_remaining_path_is_the_longest_one(count: int, data: st.DataObject) 
     found = deduce(graph_of(Program(calls=calls)))
     assert {name: d.path for name, d in found.items()} == {
         f"c{i}": longest_of[i] for i in range(count)
+    }
+
+
+def test_a_call_is_likely_to_repeat_the_only_answer_that_it_reads() -> None:
+    graph = graph_of(
+        Program(
+            variables={"text": "abc", "more": None},
+            transforms=[
+                join("quoted", "", "> {first.out}", "{more}"),
+                join("both", ", ", "{first.out}", "{refined.out}"),
+                join("given", "", "{text}{more}"),
+            ],
+            calls=[
+                call("first", "{text}"),
+                call("refined", "{first.out} with {more}, {given}; again: {first.out}"),
+                call("corrected", "{quoted}"),
+                call("combined", "{both}"),
+                call("compared", "{first.out} or {refined.out}"),
+                call("alone", "{given}"),
+            ],
+        )
+    )
+    found = {call_id: rewritten(graph, node) for call_id, node in graph.calls.items()}
+    assert found == {
+        "first": None,
+        "refined": "first.out",
+        "corrected": "quoted",
+        "combined": None,
+        "compared": None,
+        "alone": None,
     }

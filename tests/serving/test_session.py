@@ -224,6 +224,21 @@ async def test_transforms_settle_once_whatever_the_order(session: Session) -> No
     assert await session.read_variable("c", 5) == "111"
 
 
+async def test_the_answer_that_a_call_refines_is_its_draft(
+    session: Session, engine: ScriptedEngine
+) -> None:
+    session.submit(MAP_REDUCE)
+    session.submit(Program(calls=[call("d", "{c.out} with more")]))
+    await session.read_variable("d.out", 5)
+    answer = "2:xyz+1:abc mus"
+    assert engine.drafts == {
+        "1:abc": "",
+        "2:xyz": "",
+        "sum cba:1+zyx:2": "",
+        f"{answer} with more": answer,
+    }
+
+
 @pytest.mark.parametrize(
     ("limits", "program"),
     [
