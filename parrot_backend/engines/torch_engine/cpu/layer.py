@@ -79,10 +79,21 @@ def run_layers(
         buffers: see `Buffers`.
         threads: how many there are.
     """
-    keys, values = kv
+    rows, steps, (keys, values) = buffers.rows, buffers.steps, kv
+    group, scaling = shape.heads // shape.kv_heads, np.float32(shape.scaling)
     for index in range(len(keys)):
         layer, of_layer = layer_of(layers, index), (keys[index], values[index])
-        _run_layer(hidden, shape, layer, turns, slots, of_layer, plan, buffers, threads)
+        x, depth = normalized(hidden, layer.before, shape.eps, layer.qkv, rows, steps)
+        product(x, depth, steps, layer.qkv, buffers.qkv, STORE, threads)
+        rotate(buffers.qkv, shape, layer, turns, slots, of_layer)
+        attend(buffers.qkv, group, of_layer, scaling, plan, buffers.attended)
+        # Each has a name of its own: in float32 they are arrays of different types.
+        y, depth = operand(buffers.attended, layer.out, rows, steps)
+        product(y, depth, steps, layer.out, hidden, ADD, threads)
+        x, depth = normalized(hidden, layer.between, shape.eps, layer.gate_up, rows, steps)
+        product(x, depth, steps, layer.gate_up, buffers.gated, GATE, threads)
+        y, depth = operand(buffers.gated, layer.down, rows, steps)
+        product(y, depth, steps, layer.down, hidden, ADD, threads)
 
 
 @register_jitable
@@ -105,33 +116,6 @@ def _product_of(packed: Any, index: Any) -> Any:
     return Packed(
         packed.panels[index], packed.scales[index], packed.bias[index], packed.levels[index]
     )
-
-
-@compiled()
-def _run_layer(
-    hidden: Any,
-    shape: Any,
-    layer: Any,
-    turns: Any,
-    slots: Any,
-    kv: Any,
-    plan: Any,
-    buffers: Any,
-    threads: Any,
-) -> None:
-    rows, steps = buffers.rows, buffers.steps
-    x, depth = normalized(hidden, layer.before, shape.eps, layer.qkv, rows, steps)
-    product(x, depth, steps, layer.qkv, buffers.qkv, STORE, threads)
-    rotate(buffers.qkv, shape, layer, turns, slots, kv)
-    group = shape.heads // shape.kv_heads
-    attend(buffers.qkv, group, kv, np.float32(shape.scaling), plan, buffers.attended)
-    # Each has a name of its own: in float32 they are arrays of different types.
-    y, depth = operand(buffers.attended, layer.out, rows, steps)
-    product(y, depth, steps, layer.out, hidden, ADD, threads)
-    x, depth = normalized(hidden, layer.between, shape.eps, layer.gate_up, rows, steps)
-    product(x, depth, steps, layer.gate_up, buffers.gated, GATE, threads)
-    y, depth = operand(buffers.gated, layer.down, rows, steps)
-    product(y, depth, steps, layer.down, hidden, ADD, threads)
 
 
 @compiled()
