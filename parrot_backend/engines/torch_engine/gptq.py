@@ -21,7 +21,7 @@ _LEVELS = 127
 # What is added to the inputs' second moments, as a share of their mean: a text is only a sample.
 _DAMPING = 0.01
 # Columns whose errors reach the columns behind them together.
-_BLOCK = 128
+_BLOCK = 32
 
 
 def quantize(model: Any, shapes: list[LayerShape], tokens: list[int]) -> dict[str, Tensor]:
@@ -109,20 +109,19 @@ def _round_group(weights: Sequence[Tensor], rows: Tensor) -> tuple[Tensor, Tenso
     for start in range(0, rest.shape[1], _BLOCK):
         block = slice(start, start + _BLOCK)
         errors = _round_block(rest[:, block], whole[:, block], steps, factors[block, block])
-        rest[:, block.stop :] -= errors @ factors[block, block.stop :]
+        rest[:, block.stop :] -= errors.T @ factors[block, block.stop :]
     return whole, steps
 
 
 def _round_block(rest: Tensor, whole: Tensor, steps: Tensor, factors: Tensor) -> Tensor:
-    """Fill `whole`; returns the columns' errors, in parts of what each weighs."""
-    errors = torch.empty_like(rest)
-    for column in range(rest.shape[1]):
-        numbers = (rest[:, column] / steps).round().clamp_(-_LEVELS, _LEVELS)
-        whole[:, column] = numbers
-        errors[:, column] = (rest[:, column] - numbers * steps) / factors[column, column]
-        behind = rest[:, column + 1 :]
-        behind.addr_(errors[:, column], factors[column, column + 1 :], alpha=-1)
-    return errors
+    """Fill `whole`; returns the errors of each column `[columns, out]`, in parts of what it weighs."""
+    columns = rest.T.contiguous()
+    for column, numbers in enumerate(columns):
+        rounded = (numbers / steps).round().clamp_(-_LEVELS, _LEVELS)
+        whole[:, column] = rounded
+        numbers.sub_(rounded * steps).div_(factors[column, column])
+        columns[column + 1 :].addr_(factors[column, column + 1 :], numbers, alpha=-1)
+    return columns
 
 
 def _factors(rows: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 Quantization = Literal["int8"]
 
 # What is kept was found with this procedure; another number makes it be found again.
-_PROCEDURE = 2
+_PROCEDURE = 3
 _TOLERANCE = 0.01
 _WINDOW = 512
 _SAMPLE_STRIDE = 1021

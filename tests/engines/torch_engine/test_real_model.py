@@ -22,7 +22,7 @@ from parrot_backend.messages import ChatMessage
 from tests.engines.torch_engine.many_prompts import many_prompts
 
 pytestmark = pytest.mark.model
-COUNT = 12
+COUNT = 10
 
 ARTICLE = (
     "The grey parrot is a medium-sized bird of the rainforests of Central Africa. It lives in flocks "
@@ -213,9 +213,9 @@ def run_disturbed(stepper: Any, prompts: list[list[int]]) -> tuple[list[Any], in
         while coming and stepper.stepper.stats.waiting < 16:
             prompt, drafts = coming.pop()
             priority = chance.randrange(3)
-            clients.append(stepper.add(prompt, greedy(10), priority, drafts=drafts))
+            clients.append(stepper.add(prompt, greedy(8), priority, drafts=drafts))
             if len(clients) % 10 == 0:
-                neighbours.append(stepper.add([*prompt, 7], greedy(10), 2))
+                neighbours.append(stepper.add([*prompt, 7], greedy(8), 2))
         stepper.step()
         if stepper.steps % 3 == 0 and (running := stepper.stepper._scheduler.running):
             stepper.stepper._scheduler._preempt(chance.choice(running))

@@ -125,7 +125,7 @@ def test_groups_of_heads(kv_heads: int, group: int) -> None:
     check(TREES["nested"], kv_heads=kv_heads, group=group)
 
 
-@settings(deadline=None, max_examples=10 if INTERPRETED else 100)
+@settings(deadline=None, max_examples=6 if INTERPRETED else 100)
 @given(steps(longest=12, most_rows=4, depth=2))
 def test_any_tree(spans: list[Span]) -> None:
     check(spans, kv_heads=1)
