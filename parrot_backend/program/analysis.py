@@ -61,32 +61,15 @@ def deduce(graph: Graph, objective: Objective = "latency") -> dict[str, Deductio
     return {call.id: deduction(call) for call in graph.calls.values()}
 
 
-def rewritten(graph: Graph, call: SemanticCall) -> str | None:
-    """The input of a call that its answer is likely to repeat: the only one with an answer in it.
+def rewritten(graph: Graph, call: SemanticCall) -> SemanticCall | None:
+    """The call whose answer this one is likely to repeat: the only one whose answer it reads.
 
     Each step of a refine chain hands on the answer before, as does a call that corrects or continues
     another's. Of several answers, which are being combined, none is repeated.
     """
-    made = [name for name in inputs_of(call) for _ in _answers_in(graph, name)]
-    return made[0] if len(made) == 1 else None
-
-
-def _answers_in(graph: Graph, variable: str) -> list[str]:
-    """The outputs of calls that a variable is made of, through transforms."""
-    found: list[str] = []
-    seen: set[str] = set()
-    stack = [variable]
-    while stack:
-        name = stack.pop()
-        producer = graph.producers[name]
-        if name in seen or producer is None:
-            continue
-        seen.add(name)
-        if isinstance(producer, SemanticCall):
-            found.append(name)
-        else:
-            stack += inputs_of(producer)
-    return found
+    made_of = _upstream(graph, inputs_of(call), past_calls=False)
+    answered = [node for name in made_of if isinstance(node := graph.producers[name], SemanticCall)]
+    return answered[0] if len(answered) == 1 else None
 
 
 def _remaining_paths(graph: Graph) -> dict[str, int]:
@@ -114,17 +97,17 @@ def _consumers_first(graph: Graph) -> list[str]:
     return order
 
 
-def _upstream(graph: Graph, outputs: list[str]) -> set[str]:
-    """The variables that the outputs are made from, themselves included."""
+def _upstream(graph: Graph, variables: list[str], *, past_calls: bool = True) -> set[str]:
+    """What variables are made from, themselves included; without `past_calls`, up to the first calls."""
     found: set[str] = set()
-    stack = list(outputs)
+    stack = list(variables)
     while stack:
         name = stack.pop()
         if name in found:
             continue
         found.add(name)
         producer: Node | None = graph.producers[name]
-        if producer is not None:
+        if producer is not None and (past_calls or not isinstance(producer, SemanticCall)):
             stack += inputs_of(producer)
     return found
 

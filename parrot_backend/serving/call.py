@@ -17,7 +17,7 @@ class Call:
     """One generation that any number of readers follow from its first token.
 
     Belongs to one event loop. `request` is None until every input of a planned call is there; `draft`
-    is a text that its answer is likely to repeat.
+    are the tokens of an answer that it is likely to repeat.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Call:
         self.request = request
         self.output = output
         self.inputs = inputs or []
-        self.draft = ""
+        self.draft: list[int] = []
         self.objective: Objective = "latency"
         self.group: str | None = None
         self.path = 1
@@ -69,6 +69,11 @@ class Call:
     def text(self) -> str:
         """What was generated so far."""
         return "".join(delta.text for delta in self._deltas)
+
+    @property
+    def tokens(self) -> list[int]:
+        """The tokens so far."""
+        return [token for delta in self._deltas for token in delta.tokens]
 
     @property
     def tool_calls(self) -> list[ToolCall]:

@@ -173,8 +173,8 @@ class Executor:
         request = render_call(planned, self.variables.values)
         request.model = self._scheduler.check_model(request.model)
         call.request = request
-        if (repeated := rewritten(self.graph, planned)) is not None:
-            call.draft = self.variables.values[repeated]
+        if (earlier := rewritten(self.graph, planned)) is not None:
+            call.draft = self.calls[earlier.id].tokens
         self._claimable.setdefault(request.claim_key(), deque()).append(call)
         try:
             self.run(call)

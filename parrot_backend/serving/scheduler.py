@@ -127,13 +127,12 @@ class Scheduler:
             raise EngineError(f"call '{call.id}' was started before its inputs were there")
         prompt = await asyncio.to_thread(self.prompt, request)
         call.prompt_tokens = len(prompt)
-        draft = await asyncio.to_thread(self.engine.tokenize, call.draft) if call.draft else []
         generation = GenerationRequest(
             prompt=prompt,
             sampling=sampling_of(request),
             priority=call.priority,
             tenant=tenant,
-            draft=draft,
+            draft=call.draft,
         )
         read, deltas = reader_of(request), self.engine.generate(generation)
         try:
