@@ -98,7 +98,7 @@ def _consumers_first(graph: Graph) -> list[str]:
 
 
 def _upstream(graph: Graph, variables: list[str], *, past_calls: bool = True) -> set[str]:
-    """What variables are made from, themselves included; without `past_calls`, up to the first calls."""
+    """What variables are made from, themselves included; without `past_calls`, up to calls."""
     found: set[str] = set()
     stack = list(variables)
     while stack:
