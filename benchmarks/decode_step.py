@@ -16,18 +16,18 @@ import numpy as np
 import torch
 from machine import machine, measure_limits
 
-from parrot_backend.engines.models import resolve_model
-from parrot_backend.engines.torch_engine.attention import Span
-from parrot_backend.engines.torch_engine.cpu.attention import attend
-from parrot_backend.engines.torch_engine.cpu.compiling import threads
-from parrot_backend.engines.torch_engine.cpu.layer import layer_of
-from parrot_backend.engines.torch_engine.cpu.llama import CpuLlama
-from parrot_backend.engines.torch_engine.cpu.products import ADD, GATE, STORE, product
-from parrot_backend.engines.torch_engine.cpu.step import CpuAttention
-from parrot_backend.engines.torch_engine.kv_cache import KVCache
-from parrot_backend.engines.torch_engine.loader import load_model
-from parrot_backend.engines.torch_engine.model import Step
-from parrot_backend.engines.torch_engine.slots import Run
+from parrot_backend.engines.store.catalog import resolve_model
+from parrot_backend.engines.torch_engine.forward.attention import Span
+from parrot_backend.engines.torch_engine.forward.cpu.attention import attend
+from parrot_backend.engines.torch_engine.forward.cpu.batch_attention import CpuAttention
+from parrot_backend.engines.torch_engine.forward.cpu.compiling import threads
+from parrot_backend.engines.torch_engine.forward.cpu.layer import layer_of
+from parrot_backend.engines.torch_engine.forward.cpu.llama import CpuLlama
+from parrot_backend.engines.torch_engine.forward.cpu.products import ADD, GATE, STORE, product
+from parrot_backend.engines.torch_engine.forward.forward_pass import Step
+from parrot_backend.engines.torch_engine.load.loader import load_model
+from parrot_backend.engines.torch_engine.memory.kv_cache import KVCache
+from parrot_backend.engines.torch_engine.memory.slots import Run
 
 
 class DecodeStep:
@@ -95,7 +95,7 @@ def main() -> None:
     limits = measure_limits()
     print(f"{machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(f"{limits.flops / 1e9:.0f} GFLOP/s in fp32, {limits.bandwidth / 1e9:.1f} GB/s read")
-    loaded = load_model(resolve_model(None).path, "cpu", "int8" if args.int8 else None)
+    loaded = load_model(resolve_model(None).path, "int8" if args.int8 else None)
     forward = CpuLlama(loaded.model)
     slots = args.batch * args.context
     cache = KVCache(loaded.shapes, slots, forward.kv_dtype, torch.device("cpu"))

@@ -37,7 +37,7 @@ from peer import FOLDER, PEERS, Peer
 from texts import Texts
 from workloads import TEXT_WORKLOADS, WORKLOADS, Bench, Measured
 
-from parrot_backend.engines.models import resolve_model
+from parrot_backend.engines.store.catalog import resolve_model
 
 DEFAULT_PEERS = [
     "parrot",

@@ -7,7 +7,7 @@ from pathlib import Path
 from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, LlamaFileType
 from gguf.quants import dequantize, quantize
 
-from parrot_backend.engines.models import BUNDLED, DEFAULT_MODEL
+from parrot_backend.engines.store.catalog import BUNDLED, DEFAULT_MODEL
 
 
 def gguf_file(folder: Path, form: str) -> Path:

@@ -19,8 +19,8 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable
 from langchain_text_splitters import RecursiveCharacterTextSplitter
 
-from parrot_backend.views import SessionView
-from parrot_integrations.errors import ParrotError
+from parrot_backend.wire.views import SessionView
+from parrot_integrations.client.errors import ParrotError
 from parrot_integrations.langchain import ChatParrot, compile, join_texts
 from parrot_integrations.planning.session import PlannedSession
 

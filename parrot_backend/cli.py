@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from parrot_backend import __version__
 from parrot_backend.arguments import Parser, count, memory_size, port_number, quantization
-from parrot_backend.engines.models import (
+from parrot_backend.engines.store.catalog import (
     DEFAULT_MODEL,
     list_models,
     pull,
     resolve_model,
 )
-from parrot_backend.errors import InvalidRequestError, ParrotError
+from parrot_backend.wire.errors import InvalidRequestError, ParrotError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -17,7 +17,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from parrot_backend.errors import ParrotError
+from parrot_backend.wire.errors import ParrotError
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from parrot_backend.engines.base import (
     ModelCard,
     TokenLogprobs,
 )
-from parrot_backend.errors import ContextLengthError
-from parrot_backend.messages import ChatMessage
-from parrot_backend.tools import Tool
+from parrot_backend.wire.errors import ContextLengthError
+from parrot_backend.wire.messages import ChatMessage
+from parrot_backend.wire.tools import Tool
 
 
 def reverse(prompt: str) -> str:

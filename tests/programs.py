@@ -2,8 +2,14 @@
 
 import re
 
-from parrot_backend.messages import ChatMessage, SemanticMessage, Text, TextSegment, VariableSegment
-from parrot_backend.protocol import ChatRequest, SemanticCall, Transform
+from parrot_backend.wire.messages import (
+    ChatMessage,
+    SemanticMessage,
+    Text,
+    TextSegment,
+    VariableSegment,
+)
+from parrot_backend.wire.protocol import ChatRequest, SemanticCall, Transform
 
 
 def text(template: str) -> Text:

@@ -37,7 +37,7 @@ def test_the_import_contracts_hold():
         ("parrot_integrations.llama_index", TORCH | WEB | {"langchain_core"}),
         ("parrot_integrations.planning", TORCH | WEB | {"langchain_core", "llama_index"}),
         ("parrot_integrations.client", TORCH | WEB | {"langchain_core", "llama_index"}),
-        ("parrot_backend.protocol", TORCH | WEB | {"httpx"}),
+        ("parrot_backend.wire.protocol", TORCH | WEB | {"httpx"}),
         ("parrot_backend.program", TORCH | WEB | {"httpx"}),
         ("parrot_backend.cli", TORCH | WEB),
     ],

@@ -16,13 +16,13 @@ from worker import Generate, Request, Result, serve
 from parrot_backend import __version__
 from parrot_backend.engines.base import EngineStats, GenerationRequest, Sampling
 from parrot_backend.engines.torch_engine import TorchEngine
-from parrot_backend.engines.torch_engine.loader import load_model
+from parrot_backend.engines.torch_engine.load.loader import load_model
 
 INT8, DRAFTING = "--int8" in sys.argv, "--drafting" in sys.argv
 
 
 def _start(path: str) -> tuple[TorchEngine, frozenset[int]]:
-    loaded = load_model(path, "cpu", "int8" if INT8 else None)
+    loaded = load_model(path, "int8" if INT8 else None)
     endless = replace(loaded, end_tokens=frozenset())
     engine = TorchEngine.start(endless, "benchmark", kv_memory=4 << 30, drafting=DRAFTING)
     return engine, loaded.end_tokens

@@ -13,10 +13,10 @@ from parrot_backend.api import completion as chat
 from parrot_backend.api.choices import read
 from parrot_backend.api.errors import error_body
 from parrot_backend.engines.base import Delta
-from parrot_backend.errors import ParrotError
-from parrot_backend.protocol import CALL_HEADER, CLAIMED_HEADER, ChatRequest
 from parrot_backend.serving.call import Call
-from parrot_backend.text_protocol import CompletionRequest
+from parrot_backend.wire.errors import ParrotError
+from parrot_backend.wire.protocol import CALL_HEADER, CLAIMED_HEADER, ChatRequest
+from parrot_backend.wire.text_protocol import CompletionRequest
 
 T = TypeVar("T")
 Deltas = AsyncGenerator[tuple[int, Delta], None]

@@ -7,9 +7,9 @@ from contextlib import aclosing
 from typing import Protocol, TypeVar
 
 from parrot_backend.engines.base import Delta
-from parrot_backend.protocol import Scope
 from parrot_backend.serving.call import Call
-from parrot_backend.text_protocol import Request
+from parrot_backend.wire.protocol import CallScope
+from parrot_backend.wire.text_protocol import LLMRequest
 
 ChoiceT = TypeVar("ChoiceT", covariant=True)
 
@@ -25,12 +25,12 @@ class HasChoices(Protocol[ChoiceT]):
 class Take(Protocol):
     """Runs one request as a call, or claims the planned one that it is equal to."""
 
-    def __call__(self, request: Request, scope: Scope) -> Call:
+    def __call__(self, request: LLMRequest, scope: CallScope) -> Call:
         """Start it within a scope."""
         ...
 
 
-def start(request: HasChoices[Request], take: Take, scope: Scope) -> list[Call]:
+def start(request: HasChoices[LLMRequest], take: Take, scope: CallScope) -> list[Call]:
     """Start a call for each choice that is asked for; all or none.
 
     Several are siblings: of each other, or of those in the group that the scope names.

@@ -10,8 +10,8 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from parrot_backend.errors import EngineError, InvalidRequestError, ParrotError
-from parrot_backend.views import ErrorDetail, ErrorResponse
+from parrot_backend.wire.errors import EngineError, InvalidRequestError, ParrotError
+from parrot_backend.wire.views import ErrorDetail, ErrorResponse
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from parrot_backend.api.errors import error_response
-from parrot_backend.errors import AuthenticationError, PayloadTooLargeError
+from parrot_backend.wire.errors import AuthenticationError, PayloadTooLargeError
 
 
 class RequireApiKey:

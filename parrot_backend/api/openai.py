@@ -9,8 +9,8 @@ from parrot_backend.api.answer import answer
 from parrot_backend.api.choices import start
 from parrot_backend.api.scope import InScope, Taker
 from parrot_backend.api.state import core_of
-from parrot_backend.errors import NotFoundError
-from parrot_backend.protocol import ChatRequest
+from parrot_backend.wire.errors import NotFoundError
+from parrot_backend.wire.protocol import ChatRequest
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 

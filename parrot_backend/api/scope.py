@@ -8,16 +8,16 @@ from pydantic import BeforeValidator
 
 from parrot_backend.api.choices import Take
 from parrot_backend.api.state import core_of
-from parrot_backend.messages import Name
-from parrot_backend.protocol import (
+from parrot_backend.wire.messages import Name
+from parrot_backend.wire.protocol import (
     GROUP_HEADER,
     GROUP_SIZE_HEADER,
     OBJECTIVE_HEADER,
     SESSION_HEADER,
     TAGS_HEADER,
     THREAD_HEADER,
+    CallScope,
     Objective,
-    Scope,
     Tags,
 )
 
@@ -35,12 +35,14 @@ async def scope(
     group_size: Annotated[int | None, Header(alias=GROUP_SIZE_HEADER, ge=1, le=2**31 - 1)] = None,
     objective: Annotated[Objective | None, Header(alias=OBJECTIVE_HEADER)] = None,
     tags: Annotated[_QuotedTags, Header(alias=TAGS_HEADER)] = [],  # noqa: B006 - FastAPI copies it
-) -> Scope:
+) -> CallScope:
     """What the headers tell; tags are percent-encoded, with commas between them."""
-    return Scope(thread=thread, group=group, group_size=group_size, objective=objective, tags=tags)
+    return CallScope(
+        thread=thread, group=group, group_size=group_size, objective=objective, tags=tags
+    )
 
 
-InScope = Annotated[Scope, Depends(scope)]
+InScope = Annotated[CallScope, Depends(scope)]
 
 
 async def taker(

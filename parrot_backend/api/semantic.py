@@ -9,9 +9,9 @@ from parrot_backend.api.answer import answer, until_disconnect
 from parrot_backend.api.choices import start
 from parrot_backend.api.scope import InScope
 from parrot_backend.api.state import core_of
-from parrot_backend.messages import Name
-from parrot_backend.protocol import ChatRequest, Program, SessionRequest
-from parrot_backend.views import (
+from parrot_backend.wire.messages import Name
+from parrot_backend.wire.protocol import ChatRequest, Program, SessionRequest
+from parrot_backend.wire.views import (
     EventList,
     GraphView,
     SessionList,

@@ -10,7 +10,7 @@ from parrot_backend.api.choices import start
 from parrot_backend.api.scope import InScope, Taker
 from parrot_backend.api.state import core_of
 from parrot_backend.api.text_completion import TextShape
-from parrot_backend.text_protocol import CompletionRequest, TokenizeAnswer, TokenizeRequest
+from parrot_backend.wire.text_protocol import CompletionRequest, TokenizeAnswer, TokenizeRequest
 
 router = APIRouter(prefix="/v1", tags=["text"])
 

@@ -4,8 +4,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from parrot_backend.messages import ChatMessage
-from parrot_backend.tools import Tool
+from parrot_backend.wire.messages import ChatMessage
+from parrot_backend.wire.tools import Tool
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 

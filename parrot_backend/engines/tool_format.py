@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from parrot_backend.messages import ChatMessage, Role
-from parrot_backend.tools import Tool, ToolCall
+from parrot_backend.wire.messages import ChatMessage, Role
+from parrot_backend.wire.tools import Tool, ToolCall
 
 OPENING = "<tool_call>"
 ENDING = "}\n</tool_call>"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from parrot_backend.program.graph import Graph, Node, inputs_of
-from parrot_backend.protocol import Objective, Output, SemanticCall
+from parrot_backend.wire.protocol import Objective, Output, SemanticCall
 
 
 @dataclass(frozen=True, slots=True)

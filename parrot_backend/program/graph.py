@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 
-from parrot_backend.errors import ConflictError, InvalidRequestError
-from parrot_backend.messages import Text, VariableSegment
-from parrot_backend.protocol import Output, Program, SemanticCall, Transform
+from parrot_backend.wire.errors import ConflictError, InvalidRequestError
+from parrot_backend.wire.messages import Text, VariableSegment
+from parrot_backend.wire.protocol import Output, Program, SemanticCall, Transform
 
 Node = SemanticCall | Transform
 

@@ -5,10 +5,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from parrot_backend.errors import DependencyError
-from parrot_backend.messages import ChatMessage, Text, TextSegment
-from parrot_backend.protocol import ChatRequest, SemanticCall, Transform
-from parrot_backend.tools import ChatParameters
+from parrot_backend.wire.errors import DependencyError
+from parrot_backend.wire.messages import ChatMessage, Text, TextSegment
+from parrot_backend.wire.protocol import ChatRequest, SemanticCall, Transform
+from parrot_backend.wire.tools import ChatParameters
 
 
 def render_text(text: Text, values: Mapping[str, str]) -> str:
@@ -41,7 +41,7 @@ def _json_field(transform: Transform, text: str) -> str:
 
 
 def _unfit(transform: Transform, reason: str) -> DependencyError:
-    message = f"{transform.label} finds no {transform.told} in its input: {reason}"
+    message = f"{transform.label} finds no {transform.description} in its input: {reason}"
     return DependencyError(message, param=transform.output)
 
 

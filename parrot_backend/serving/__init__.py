@@ -1,1 +1,1 @@
-"""Serving: sessions resolve, render, dispatch and hand over calls; the scheduler feeds the engine."""
+"""Serving: sessions resolve, render, dispatch and hand over calls; the dispatcher feeds the engine."""

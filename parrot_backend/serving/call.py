@@ -5,12 +5,12 @@ import time
 from collections.abc import AsyncGenerator, Callable
 
 from parrot_backend.engines.base import Delta, FinishReason, TokenLogprobs
-from parrot_backend.errors import ParrotError
-from parrot_backend.protocol import Objective
 from parrot_backend.serving.tool_calls import assembled
-from parrot_backend.text_protocol import Request
-from parrot_backend.tools import ToolCall
-from parrot_backend.views import CallState, CallView
+from parrot_backend.wire.errors import ParrotError
+from parrot_backend.wire.protocol import Objective
+from parrot_backend.wire.text_protocol import LLMRequest
+from parrot_backend.wire.tools import ToolCall
+from parrot_backend.wire.views import CallState, CallView
 
 
 class Call:
@@ -23,7 +23,7 @@ class Call:
     def __init__(
         self,
         call_id: str,
-        request: Request | None = None,
+        request: LLMRequest | None = None,
         *,
         output: str | None = None,
         inputs: list[str] | None = None,

@@ -1,7 +1,7 @@
 """Conversations: requests of which each goes on where an answer to an earlier one ended."""
 
-from parrot_backend.protocol import ChatRequest
 from parrot_backend.serving.call import Call
+from parrot_backend.wire.protocol import ChatRequest
 
 
 class Conversations:

@@ -7,14 +7,14 @@ import time
 from collections import OrderedDict
 
 from parrot_backend.engines.base import Engine
-from parrot_backend.errors import CancelledCallError, NotFoundError, OverloadedError
-from parrot_backend.protocol import Scope, SessionRequest
 from parrot_backend.serving.call import Call
+from parrot_backend.serving.dispatcher import Dispatcher
 from parrot_backend.serving.limits import Limits
 from parrot_backend.serving.ranking import Ranking
-from parrot_backend.serving.scheduler import Scheduler
 from parrot_backend.serving.session import Session
-from parrot_backend.text_protocol import PromptRequest, Request
+from parrot_backend.wire.errors import CancelledCallError, NotFoundError, OverloadedError
+from parrot_backend.wire.protocol import CallScope, SessionRequest
+from parrot_backend.wire.text_protocol import LLMRequest, PromptRequest
 
 
 class ServingCore:
@@ -23,7 +23,7 @@ class ServingCore:
     def __init__(self, engine: Engine, limits: Limits) -> None:
         self.engine = engine
         self.limits = limits
-        self._scheduler = Scheduler(engine, limits.unfinished_calls)
+        self._dispatcher = Dispatcher(engine, limits.unfinished_calls)
         self._sessions: dict[str, Session] = {}
         self._closed: OrderedDict[str, Session] = OrderedDict()
         self._threads: dict[tuple[str, str], Session] = {}
@@ -42,7 +42,7 @@ class ServingCore:
             )
         session = Session(
             f"s-{secrets.token_hex(12)}",
-            self._scheduler,
+            self._dispatcher,
             self.limits,
             tenant,
             opening or SessionRequest(),
@@ -86,7 +86,7 @@ class ServingCore:
             self._closed.popitem(last=False)
         return session
 
-    def run(self, request: Request, scope: Scope | None = None) -> Call:
+    def run(self, request: LLMRequest, scope: CallScope | None = None) -> Call:
         """Run a request that names no session; it stops when its reader leaves.
 
         One that names a thread runs in the thread's session, where there is room for one.
@@ -95,15 +95,15 @@ class ServingCore:
             NotFoundError: the request names a model that is not served.
             OverloadedError: a limit is reached.
         """
-        scope = scope or Scope()
+        scope = scope or CallScope()
         if (session := self._of_thread(scope)) is not None:
             return session.take(request, scope)
-        request.model = self._scheduler.check_model(request.model)
+        request.model = self._dispatcher.check_model(request.model)
         kind = "cmpl" if isinstance(request, PromptRequest) else "chat"
         call = Call(f"{kind}-{secrets.token_hex(12)}", request)
         self._ranking_of(scope.group).rank(call, scope)
         call.on_abandoned = self._abandon
-        self._scheduler.start(call)
+        self._dispatcher.start(call)
         return call
 
     def check_model(self, model: str | None) -> str:
@@ -112,7 +112,7 @@ class ServingCore:
         Raises:
             NotFoundError: this server does not serve that model.
         """
-        return self._scheduler.check_model(model)
+        return self._dispatcher.check_model(model)
 
     async def expire_idle(self) -> None:
         """Close sessions that nobody uses any more; runs until it is cancelled."""
@@ -128,9 +128,9 @@ class ServingCore:
         """Close every session and end every call."""
         for session_id in list(self._sessions):
             self.close(session_id)
-        await self._scheduler.aclose()
+        await self._dispatcher.aclose()
 
-    def _of_thread(self, scope: Scope, tenant: str = "") -> Session | None:
+    def _of_thread(self, scope: CallScope, tenant: str = "") -> Session | None:
         """The session of a thread, a new one where it has none or that is full.
 
         A thread is a hint: without room for its session, its requests run outside of any.
@@ -161,15 +161,15 @@ class ServingCore:
         prompt wait for the prefix that another computes, but not for a less urgent one's.
         """
         if group is None:
-            return Ranking(self._scheduler.applications)
-        ranking = self._groups.pop(group, None) or Ranking(self._scheduler.new_application())
+            return Ranking(self._dispatcher.applications)
+        ranking = self._groups.pop(group, None) or Ranking(self._dispatcher.new_application())
         self._groups[group] = ranking
         while len(self._groups) > self.limits.sessions:
             self._groups.popitem(last=False)
         return ranking
 
     def _abandon(self, call: Call) -> None:
-        self._scheduler.cancel(call)
+        self._dispatcher.cancel(call)
         call.end("cancelled", CancelledCallError("the reader left before the end"))
 
 

@@ -3,7 +3,7 @@
 import time
 from collections import deque
 
-from parrot_backend.views import EventKind, SessionEvent
+from parrot_backend.wire.views import EventKind, SessionEvent
 
 
 class EventLog:

@@ -8,25 +8,25 @@ claiming has no race (the protocol's one promise).
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from parrot_backend.errors import CancelledCallError, DependencyError, ParrotError
 from parrot_backend.program.analysis import deduce, rewritten
 from parrot_backend.program.graph import Graph, Node, inputs_of
 from parrot_backend.program.render import render_call, render_transform
-from parrot_backend.protocol import Objective, Program, SemanticCall
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.conversations import Conversations
+from parrot_backend.serving.dispatcher import Dispatcher
 from parrot_backend.serving.events import EventLog
 from parrot_backend.serving.expectations import Expectations
 from parrot_backend.serving.ranking import Ranking
-from parrot_backend.serving.scheduler import Scheduler
 from parrot_backend.serving.variables import Variables
+from parrot_backend.wire.errors import CancelledCallError, DependencyError, ParrotError
+from parrot_backend.wire.protocol import Objective, Program, SemanticCall
 
 
 class Executor:
     """Settles the nodes of a graph as their inputs come, and starts the calls among them.
 
     Args:
-        scheduler: where calls run.
+        dispatcher: where calls run.
         tenant: whose prefixes they share.
         events: where what happens is noted.
         ranking: decides which of the session's calls go first.
@@ -37,7 +37,7 @@ class Executor:
 
     def __init__(
         self,
-        scheduler: Scheduler,
+        dispatcher: Dispatcher,
         tenant: str,
         events: EventLog,
         *,
@@ -50,8 +50,8 @@ class Executor:
         self.variables = Variables()
         self.calls: dict[str, Call] = {}
         self.conversations = Conversations()
-        self._expectations = Expectations(scheduler, tenant)
-        self._scheduler = scheduler
+        self._expectations = Expectations(dispatcher, tenant)
+        self._dispatcher = dispatcher
         self._tenant = tenant
         self._events = events
         self._ranking = ranking
@@ -115,7 +115,7 @@ class Executor:
             OverloadedError: too many calls are unfinished.
         """
         call.on_abandoned = self._on_abandoned
-        self._scheduler.start(
+        self._dispatcher.start(
             call, tenant=self._tenant, on_first_token=self._on_first_token, on_end=self._on_end
         )
         self.calls[call.id] = call
@@ -127,7 +127,7 @@ class Executor:
         error = CancelledCallError(reason)
         for call in list(calls):
             if not call.ended:
-                self._scheduler.cancel(call)
+                self._dispatcher.cancel(call)
                 self._fail(call, error)
 
     def _rank(self) -> None:
@@ -171,7 +171,7 @@ class Executor:
         if call.state != "waiting":
             return
         request = render_call(planned, self.variables.values)
-        request.model = self._scheduler.check_model(request.model)
+        request.model = self._dispatcher.check_model(request.model)
         call.request = request
         if (earlier := rewritten(self.graph, planned)) is not None:
             call.draft = self.calls[earlier.id].tokens

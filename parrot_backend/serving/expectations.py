@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Mapping
 from itertools import takewhile
 
-from parrot_backend.errors import ParrotError
 from parrot_backend.program.render import render_beginning
-from parrot_backend.protocol import ChatRequest, SemanticCall
 from parrot_backend.serving.call import Call
-from parrot_backend.serving.scheduler import Scheduler
+from parrot_backend.serving.dispatcher import Dispatcher
+from parrot_backend.wire.errors import ParrotError
+from parrot_backend.wire.protocol import ChatRequest, SemanticCall
 
 # Two values that an input may have. The tokens that both prompts begin with, every one begins with.
 _EXAMPLES = "0", "a"
@@ -18,12 +18,12 @@ class Expectations:
     """Those of one session; each lasts until its call has ended.
 
     Args:
-        scheduler: knows the engine and how it writes prompts.
+        dispatcher: knows the engine and how it writes prompts.
         tenant: whose prefixes they are.
     """
 
-    def __init__(self, scheduler: Scheduler, tenant: str) -> None:
-        self._scheduler = scheduler
+    def __init__(self, dispatcher: Dispatcher, tenant: str) -> None:
+        self._dispatcher = dispatcher
         self._tenant = tenant
         self._prefixes: dict[str, list[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -41,14 +41,14 @@ class Expectations:
     async def _tell(self, beginnings: Mapping[Call, list[ChatRequest]]) -> None:
         for call, examples in beginnings.items():
             if not call.ended and (prefix := await self._prefix(examples)):
-                call.at_end(self._scheduler.engine.expect(prefix, self._tenant))
+                call.at_end(self._dispatcher.engine.expect(prefix, self._tenant))
 
     async def _prefix(self, examples: list[ChatRequest]) -> list[int]:
         """Calls of one chain often begin alike: each beginning is encoded once."""
         key = examples[0].claim_key()
         if key not in self._prefixes:
             try:
-                prompts = [await asyncio.to_thread(self._scheduler.prompt, e) for e in examples]
+                prompts = [await asyncio.to_thread(self._dispatcher.prompt, e) for e in examples]
             except ParrotError:
                 return []  # the call itself will say what is wrong with it
             pairs = takewhile(lambda pair: pair[0] == pair[1], zip(*prompts, strict=False))

@@ -10,9 +10,9 @@ members of a group are neighbours and their batch is not interleaved with anothe
 from dataclasses import dataclass
 
 from parrot_backend.program.analysis import Deduction
-from parrot_backend.protocol import Scope
 from parrot_backend.serving.call import Call
-from parrot_backend.views import GroupView
+from parrot_backend.wire.protocol import CallScope
+from parrot_backend.wire.views import GroupView
 
 _BITS_APPLICATION, _BITS_PATH, _BITS_GROUP = 32, 14, 14  # with the class on top, below 2**62
 
@@ -55,7 +55,7 @@ class Ranking:
         call.objective, call.path = deduction.objective, deduction.path
         self._rank(call, deduction.critical, deduction.group, deduction.group_size)
 
-    def rank(self, call: Call, scope: Scope) -> None:
+    def rank(self, call: Call, scope: CallScope) -> None:
         """Place a call by what its request says."""
         call.objective = scope.objective or "latency"
         self._rank(call, call.objective != "throughput", scope.group, scope.group_size)

@@ -4,16 +4,16 @@ import itertools
 import time
 from collections import Counter
 
-from parrot_backend.errors import ConflictError, NotFoundError, OverloadedError
-from parrot_backend.protocol import ChatRequest, Program, Scope, SessionRequest
 from parrot_backend.serving.call import Call
+from parrot_backend.serving.dispatcher import Dispatcher
 from parrot_backend.serving.events import EventLog
 from parrot_backend.serving.executor import Executor
 from parrot_backend.serving.limits import Limits
 from parrot_backend.serving.ranking import Ranking
-from parrot_backend.serving.scheduler import Scheduler
-from parrot_backend.text_protocol import Request
-from parrot_backend.views import GraphView, SessionEvent, SessionView
+from parrot_backend.wire.errors import ConflictError, NotFoundError, OverloadedError
+from parrot_backend.wire.protocol import CallScope, ChatRequest, Program, SessionRequest
+from parrot_backend.wire.text_protocol import LLMRequest
+from parrot_backend.wire.views import GraphView, SessionEvent, SessionView
 
 
 class Session:
@@ -25,7 +25,7 @@ class Session:
     def __init__(
         self,
         session_id: str,
-        scheduler: Scheduler,
+        dispatcher: Dispatcher,
         limits: Limits,
         tenant: str,
         opening: SessionRequest,
@@ -36,12 +36,12 @@ class Session:
         self.created = time.time()
         self.last_used = time.monotonic()
         self.closed = False
-        self._scheduler = scheduler
+        self._dispatcher = dispatcher
         self._limits = limits
         self._events = EventLog(limits.events_per_session)
-        self._ranking = Ranking(scheduler.new_application())
+        self._ranking = Ranking(dispatcher.new_application())
         self._executor = Executor(
-            scheduler,
+            dispatcher,
             tenant,
             self._events,
             ranking=self._ranking,
@@ -65,7 +65,7 @@ class Session:
         self._check_models(program)
         self._executor.add(program)
 
-    def take(self, request: Request, scope: Scope | None = None) -> Call:
+    def take(self, request: LLMRequest, scope: CallScope | None = None) -> Call:
         """Claim the planned call that this request is equal to, or run it as a new one.
 
         Args:
@@ -77,12 +77,12 @@ class Session:
             OverloadedError: a limit is reached.
         """
         self.touch()
-        request.model = self._scheduler.check_model(request.model)
+        request.model = self._dispatcher.check_model(request.model)
         if isinstance(request, ChatRequest):
             call = self._executor.claim(request.claim_key())
             if call is not None:
                 return call
-        return self._run_new(request, scope or Scope())
+        return self._run_new(request, scope or CallScope())
 
     def set_variable(self, name: str, value: str) -> None:
         """Give an input its value, and start what waited for it.
@@ -170,7 +170,7 @@ class Session:
         """Whether it holds as many calls as it may."""
         return len(self._executor.calls) >= self._limits.calls_per_session
 
-    def _run_new(self, request: Request, scope: Scope) -> Call:
+    def _run_new(self, request: LLMRequest, scope: CallScope) -> Call:
         if self.full:
             count = len(self._executor.calls)
             raise OverloadedError(
@@ -216,7 +216,7 @@ class Session:
     def _check_models(self, program: Program) -> None:
         for index, call in enumerate(program.calls):
             try:
-                self._scheduler.check_model(call.model)
+                self._dispatcher.check_model(call.model)
             except NotFoundError as error:
                 param = f"calls.{index}.model"
                 raise NotFoundError(error.message, param=param, code=error.code) from None

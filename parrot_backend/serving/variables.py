@@ -2,8 +2,8 @@
 
 import asyncio
 
-from parrot_backend.errors import ConflictError, DeadlineError, NotFoundError, ParrotError
-from parrot_backend.views import VariableView
+from parrot_backend.wire.errors import ConflictError, DeadlineError, NotFoundError, ParrotError
+from parrot_backend.wire.views import VariableView
 
 
 class Variables:

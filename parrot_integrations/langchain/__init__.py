@@ -8,10 +8,13 @@ except ImportError as error:
         "Run `pip install 'parrot-integrations[langchain]'`."
     ) from error
 
-from parrot_integrations.errors import ParrotError
-from parrot_integrations.langchain.chat_models import ChatParrot
-from parrot_integrations.langchain.compile import CompiledRunnable, compile
-from parrot_integrations.langchain.errors import (
+from parrot_integrations.client.errors import ParrotError
+from parrot_integrations.client.scope import task_group
+from parrot_integrations.client.sessions import ParrotSession, parrot_session
+from parrot_integrations.langchain.compiling.compiled import CompiledRunnable, compile
+from parrot_integrations.langchain.compiling.join import JoinTexts, join_texts
+from parrot_integrations.langchain.models.chat_models import ChatParrot
+from parrot_integrations.langchain.models.errors import (
     ParrotAuthenticationError,
     ParrotConnectionError,
     ParrotContextOverflowError,
@@ -22,12 +25,9 @@ from parrot_integrations.langchain.errors import (
     ParrotServerError,
     ParrotTimeoutError,
 )
-from parrot_integrations.langchain.join import JoinTexts, join_texts
-from parrot_integrations.langchain.llms import ParrotLLM
+from parrot_integrations.langchain.models.llms import ParrotLLM
 from parrot_integrations.planning import transforms
 from parrot_integrations.planning.transforms import semantic_transform
-from parrot_integrations.scope import task_group
-from parrot_integrations.sessions import ParrotSession, parrot_session
 
 __all__ = [
     "ChatParrot",

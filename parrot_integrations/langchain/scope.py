@@ -9,14 +9,14 @@ from uuid import uuid4
 from langchain_core.callbacks.manager import BaseRunManager
 from langchain_core.runnables.config import var_child_runnable_config
 
-from parrot_backend.protocol import Scope
-from parrot_integrations.scope import active_scope, wire_name
+from parrot_backend.wire.protocol import CallScope
+from parrot_integrations.client.scope import active_scope, wire_name
 
 _THREAD_KEYS = ("thread_id", "session_id", "conversation_id")  # LangSmith's names for a thread
 _KNOWN_RUNS = 1024
 
 
-def scope_of(run_manager: BaseRunManager | None) -> Scope:
+def scope_of(run_manager: BaseRunManager | None) -> CallScope:
     """Where the call of a run belongs; nothing of it is seen by callbacks or cache keys.
 
     What `parrot_session` and `task_group` say goes before what the frameworks reveal. A stream gets

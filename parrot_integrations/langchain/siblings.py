@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from parrot_integrations.scope import task_group
+from parrot_integrations.client.scope import task_group
 
 
 def siblings(inputs: Sequence[Any]) -> AbstractContextManager[None]:

@@ -27,14 +27,14 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.tools.types import BaseTool
 
 from parrot_integrations.client import ParrotClient, shared_client
-from parrot_integrations.errors import NotFoundError
+from parrot_integrations.client.errors import NotFoundError
+from parrot_integrations.client.parameters import check_one_choice, merged_parameters
 from parrot_integrations.llama_index.messages import (
     ChunkTranslator,
     chat_response,
     completion,
     to_wire,
 )
-from parrot_integrations.parameters import check_one_choice, merged_parameters
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from parrot_backend.program.graph import Graph, inputs_of
-from parrot_backend.protocol import SemanticCall
-from parrot_backend.views import CallView, GraphView, SessionView
+from parrot_backend.wire.protocol import SemanticCall
+from parrot_backend.wire.views import CallView, GraphView, SessionView
 from parrot_integrations.planning.plan import Plan
 from parrot_integrations.planning.sharing import Share, counted, length, marked, shares
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 
 from parrot_backend.program.analysis import Deduction, deduce
 from parrot_backend.program.graph import Graph
-from parrot_backend.protocol import Objective, Transform
-from parrot_backend.views import GraphView
+from parrot_backend.wire.protocol import Objective, Transform
+from parrot_backend.wire.views import GraphView
 from parrot_integrations.planning.plan import Plan
 from parrot_integrations.planning.sharing import (
     Share,
@@ -16,7 +16,7 @@ from parrot_integrations.planning.sharing import (
     shares,
     short,
     text,
-    told,
+    with_markers,
 )
 
 
@@ -73,9 +73,9 @@ def _calls(plan: Plan, deduced: Mapping[str, Deduction]) -> Iterator[str]:
     shared = shares(plan.calls)
     unread = "nothing planned reads it" if plan.breaks else "the last call"
     for call in plan.calls:
-        yield f"{call.id}: {short(told(marked(call)))} -> {{{call.output}}}"
-        told_of_it = [_deduced(deduced[call.id], unread), *_share(shared.get(call.id))]
-        yield f"    {', '.join(told_of_it)}"
+        yield f"{call.id}: {short(with_markers(marked(call)))} -> {{{call.output}}}"
+        details = [_deduced(deduced[call.id], unread), *_share(shared.get(call.id))]
+        yield f"    {', '.join(details)}"
 
 
 def _deduced(deduction: Deduction, unread: str) -> str:
@@ -94,13 +94,13 @@ def _share(share: Share | None) -> list[str]:
 
 def _transform(transform: Transform) -> str:
     inputs = ", ".join(text(segments) for segments in transform.inputs)
-    return f"{transform.told}: {short(inputs)} -> {{{transform.output}}}"
+    return f"{transform.description}: {short(inputs)} -> {{{transform.output}}}"
 
 
 def _shared(plan: Plan) -> Iterator[str]:
     for members, prefix in families(plan.calls):
         names = f"{members[0].id} … {members[-1].id}"
-        yield f"{len(members)} calls ({names}): {short(told(prefix))}"
+        yield f"{len(members)} calls ({names}): {short(with_markers(prefix))}"
 
 
 def _breaks(plan: Plan) -> Iterator[str]:

@@ -5,11 +5,18 @@ from collections.abc import Callable, Iterator, Mapping
 
 from parrot_backend.program.analysis import Deduction
 from parrot_backend.program.graph import Node, inputs_of
-from parrot_backend.protocol import Objective, SemanticCall
-from parrot_backend.views import CallView, GraphView
+from parrot_backend.wire.protocol import Objective, SemanticCall
+from parrot_backend.wire.views import CallView, GraphView
 from parrot_integrations.planning.explain import deductions
 from parrot_integrations.planning.plan import Plan
-from parrot_integrations.planning.sharing import counted, length, marked, shares, short, told
+from parrot_integrations.planning.sharing import (
+    counted,
+    length,
+    marked,
+    shares,
+    short,
+    with_markers,
+)
 
 _WIDTH = 48
 
@@ -46,7 +53,7 @@ def _nodes(
     for name, value in plan.variables.items():
         yield f'  {ids(name)}(["{_quoted(f"{name} = {short(value, _WIDTH)}")}"])'
     for transform in plan.transforms:
-        yield f'  {ids(transform.output)}[/"{_quoted(transform.told)}"/]'
+        yield f'  {ids(transform.output)}[/"{_quoted(transform.description)}"/]'
     views = {view.id: view for view in ran.calls} if ran is not None else {}
     groups: defaultdict[str | None, list[SemanticCall]] = defaultdict(list)
     for call in plan.calls:
@@ -62,7 +69,7 @@ def _nodes(
 def _node(
     call: SemanticCall, deduction: Deduction, view: CallView | None, ids: Callable[[str], str]
 ) -> str:
-    rows = [f"{call.id}: {deduction.objective}", short(told(marked(call)), _WIDTH)]
+    rows = [f"{call.id}: {deduction.objective}", short(with_markers(marked(call)), _WIDTH)]
     if view is not None:
         rows.append(
             f"{view.state}, {view.cached_tokens} of {counted(view.prompt_tokens, 'token')} shared"

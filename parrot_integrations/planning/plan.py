@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from parrot_backend.messages import SemanticMessage, VariableSegment
-from parrot_backend.parameters import without_neutral
-from parrot_backend.protocol import Objective, Output, Program, SemanticCall, Transform
+from parrot_backend.wire.messages import SemanticMessage, VariableSegment
+from parrot_backend.wire.parameters import without_neutral
+from parrot_backend.wire.protocol import Objective, Output, Program, SemanticCall, Transform
 from parrot_integrations.client import ParrotClient
 from parrot_integrations.planning.values import (
     Answer,

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from parrot_backend.protocol import Objective
+from parrot_backend.wire.protocol import Objective
 from parrot_integrations.planning.analyze import analyze
 from parrot_integrations.planning.explain import explain
 from parrot_integrations.planning.mermaid import mermaid

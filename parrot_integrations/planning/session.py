@@ -7,13 +7,13 @@ from collections.abc import Callable, Hashable, Iterable
 from contextvars import Context, copy_context
 from typing import Any, Self
 
-from parrot_backend.protocol import Objective, Program
-from parrot_backend.views import GraphView, SessionEvent, SessionView
+from parrot_backend.wire.protocol import Objective, Program
+from parrot_backend.wire.views import GraphView, SessionEvent, SessionView
 from parrot_integrations.client import ParrotClient, active_sessions
-from parrot_integrations.errors import ParrotError
+from parrot_integrations.client.errors import ParrotError
+from parrot_integrations.client.scope import active_scope
 from parrot_integrations.planning.plan import Plan
 from parrot_integrations.planning.values import Unknown
-from parrot_integrations.scope import active_scope
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +41,10 @@ class PlannedSession:
 
 
 OnSession = Callable[[PlannedSession], None]
-Settled = Iterable[tuple[Unknown, Any]]
+ResolvedValues = Iterable[tuple[Unknown, Any]]
 
 
-def wanted(objective: Objective | None) -> Objective:
+def run_objective(objective: Objective | None) -> Objective:
     """The objective of a run: its own, that of the `parrot_session` around it, or latency."""
     return objective or active_scope.get().objective or "latency"
 
@@ -61,7 +61,7 @@ class PlannedRun:
     ) -> None:
         self.context: Context = copy_context()
         self._plan = plan
-        self._objective = wanted(objective)
+        self._objective = run_objective(objective)
         self._on_session = on_session
         self._session: PlannedSession | None = None
         self._given_up = False
@@ -72,7 +72,7 @@ class PlannedRun:
         self._active: dict[Hashable, str] = {**active_sessions.get()}
         self.context.run(active_sessions.set, self._active)
 
-    def settle(self, settled: Settled) -> None:
+    def settle(self, settled: ResolvedValues) -> None:
         """Plan what these values make known, and submit it before the run goes on."""
         with self._submitting:
             if (program := self._extension(settled)) is None:
@@ -82,7 +82,7 @@ class PlannedRun:
             except ParrotError as error:
                 self._give_up(error)
 
-    async def asettle(self, settled: Settled) -> None:
+    async def asettle(self, settled: ResolvedValues) -> None:
         """As `settle`."""
         async with self._asubmitting:
             if (program := self._extension(settled)) is None:
@@ -125,7 +125,7 @@ class PlannedRun:
             except ParrotError as error:
                 logger.warning("session %s was not closed: %s", session.id, error)
 
-    def _extension(self, settled: Settled) -> Program | None:
+    def _extension(self, settled: ResolvedValues) -> Program | None:
         with self._planning:
             if self._given_up:
                 return None

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
-from parrot_backend.messages import Text, TextSegment
-from parrot_backend.protocol import SemanticCall
+from parrot_backend.wire.messages import Text, TextSegment
+from parrot_backend.wire.protocol import SemanticCall
 
 # Around the names of variables and of roles, where a brace or bracket could be the template's own.
 _VARIABLE, _ROLE = "\0", "\1"
@@ -25,14 +25,14 @@ class Share:
 
 
 def marked(call: SemanticCall) -> str:
-    """A call's prompt as one string, variables and roles marked; `told` makes it readable."""
+    """A call's prompt as one string, variables and roles marked; `with_markers` makes it readable."""
     tools = ", ".join(tool.function.name for tool in call.tools or ())
     parts = [f"{_ROLE}tools{_ROLE}{tools}"] if tools else []
     parts += [f"{_ROLE}{m.role}{_ROLE}{_marked(m.content)}" for m in call.messages]
     return "".join(parts)
 
 
-def told(prompt: str) -> str:
+def with_markers(prompt: str) -> str:
     """A marked prompt for a reader: `[role] text with {variables}`."""
     return _MARK.sub(
         lambda m: f"{{{m[2]}}}" if m[1] == _VARIABLE else f" [{m[2]}] ", prompt
@@ -48,7 +48,7 @@ def length(prompt: str, values: Mapping[str, str]) -> int:
 
 def text(segments: Text) -> str:
     """A transform's text for a reader."""
-    return told(_marked(segments))
+    return with_markers(_marked(segments))
 
 
 def short(line: str, width: int = _WIDTH) -> str:

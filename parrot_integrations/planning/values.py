@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from parrot_backend.messages import Role, Segment, TextSegment, VariableSegment
+from parrot_backend.wire.messages import Role, Segment, TextSegment, VariableSegment
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ import httpx
 import openai
 import pytest
 
-from parrot_backend.protocol import CALL_HEADER, CLAIMED_HEADER, Program
 from parrot_backend.serving.limits import Limits
+from parrot_backend.wire.protocol import CALL_HEADER, CLAIMED_HEADER, Program
 from tests.doubles import ScriptedEngine
 from tests.programs import call
 from tests.servers import eventually, serving

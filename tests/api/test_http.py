@@ -7,8 +7,8 @@ import httpx
 import openai
 import pytest
 
-from parrot_backend.protocol import CLAIMED_HEADER, SESSION_HEADER, Output, Program
 from parrot_backend.serving.limits import Limits
+from parrot_backend.wire.protocol import CLAIMED_HEADER, SESSION_HEADER, Output, Program
 from tests.doubles import ScriptedEngine
 from tests.programs import call, join
 from tests.servers import eventually, serving

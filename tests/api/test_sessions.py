@@ -7,19 +7,19 @@ import httpx
 import openai
 import pytest
 
-from parrot_backend.protocol import (
+from parrot_backend.serving.limits import Limits
+from parrot_backend.wire.protocol import (
     GROUP_HEADER,
     GROUP_SIZE_HEADER,
     OBJECTIVE_HEADER,
     SESSION_HEADER,
     TAGS_HEADER,
     THREAD_HEADER,
+    CallScope,
     Output,
     Program,
-    Scope,
 )
-from parrot_backend.serving.limits import Limits
-from parrot_backend.views import GraphView, SessionView
+from parrot_backend.wire.views import GraphView, SessionView
 from tests.doubles import ScriptedEngine
 from tests.programs import call, join
 from tests.servers import serving
@@ -38,10 +38,10 @@ def http(scripted: ScriptedEngine) -> Iterator[httpx.Client]:
 
 
 def ask(
-    http: httpx.Client, content: str, scope: Scope | None = None, **body: Any
+    http: httpx.Client, content: str, scope: CallScope | None = None, **body: Any
 ) -> httpx.Response:
     body = {"messages": [{"role": "user", "content": content}], **body}
-    headers = (scope or Scope()).headers()
+    headers = (scope or CallScope()).headers()
     return http.post("/v1/chat/completions", json=body, headers=headers).raise_for_status()
 
 
@@ -55,7 +55,7 @@ def graph(http: httpx.Client, session_id: str) -> GraphView:
 
 
 def test_a_thread_is_a_session_that_its_first_request_opens(http: httpx.Client) -> None:
-    scope = Scope(thread="user-7", objective="ttft", tags=["two words", "grün, blau"])
+    scope = CallScope(thread="user-7", objective="ttft", tags=["two words", "grün, blau"])
     for content in ("a", "b"):
         ask(http, content, scope)
     ask(http, "elsewhere")
@@ -67,9 +67,9 @@ def test_a_thread_is_a_session_that_its_first_request_opens(http: httpx.Client) 
 
 
 def test_a_group_shows_in_its_session(http: httpx.Client, scripted: ScriptedEngine) -> None:
-    group = Scope(thread="t", group="batch-1", group_size=2)
+    group = CallScope(thread="t", group="batch-1", group_size=2)
     ask(http, "one", group)
-    ask(http, "between", Scope(thread="t"))
+    ask(http, "between", CallScope(thread="t"))
     ask(http, "two", group)
     (session,) = sessions(http)
     shown = graph(http, session.id)
@@ -81,7 +81,7 @@ def test_a_group_shows_in_its_session(http: httpx.Client, scripted: ScriptedEngi
 
 
 def test_the_choices_of_one_request_are_siblings(http: httpx.Client) -> None:
-    ask(http, "abc", Scope(thread="t"), n=3)
+    ask(http, "abc", CallScope(thread="t"), n=3)
     prompts = {"prompt": ["x", "y"], "max_tokens": 3}
     headers = {THREAD_HEADER: "t"}
     http.post("/v1/completions", json=prompts, headers=headers).raise_for_status()
@@ -90,10 +90,10 @@ def test_the_choices_of_one_request_are_siblings(http: httpx.Client) -> None:
 
 
 def test_groups_need_no_session(http: httpx.Client, scripted: ScriptedEngine) -> None:
-    ask(http, "one", Scope(group="g", group_size=2))
+    ask(http, "one", CallScope(group="g", group_size=2))
     ask(http, "single")
-    ask(http, "two", Scope(group="g", group_size=2))
-    ask(http, "bulk", Scope(objective="throughput"))
+    ask(http, "two", CallScope(group="g", group_size=2))
+    ask(http, "bulk", CallScope(objective="throughput"))
     order = scripted.priorities
     assert order["single"] > order["one"] == order["two"] > order["bulk"]
 
@@ -103,7 +103,7 @@ def test_single_requests_are_alike_and_go_in_order_of_arrival(
 ) -> None:
     ask(http, "first")
     ask(http, "second")
-    ask(http, "inside", Scope(thread="t"))
+    ask(http, "inside", CallScope(thread="t"))
     ask(http, "later")
     order = scripted.priorities
     assert order["first"] == order["second"] == order["inside"] > order["later"]
@@ -152,27 +152,27 @@ def test_a_program_without_outputs_has_the_session_s_objective(http: httpx.Clien
 def test_threads_make_room_and_sessions_that_somebody_opened_do_not(http: httpx.Client) -> None:
     opened = [http.post("/v1/sessions").json()["id"] for _ in range(2)]
     for thread in ("a", "b"):
-        ask(http, "x", Scope(thread=thread))
+        ask(http, "x", CallScope(thread=thread))
     assert [view.thread for view in sessions(http) if not view.closed and view.thread] == ["b"]
     http.post("/v1/sessions").raise_for_status()
     refused = http.post("/v1/sessions")
     assert refused.status_code == 429
-    ask(http, "x", Scope(thread="no-room"))  # a thread is only a hint
+    ask(http, "x", CallScope(thread="no-room"))  # a thread is only a hint
     assert sessions(http, thread="no-room") == []
     assert all(not http.get(f"/v1/sessions/{one}").json()["closed"] for one in opened)
 
 
 def test_a_thread_goes_on_in_a_new_session_when_one_is_full(http: httpx.Client) -> None:
     for number in range(7):
-        ask(http, str(number), Scope(thread="long"))
+        ask(http, str(number), CallScope(thread="long"))
     assert [(v.closed, v.done) for v in sessions(http, thread="long")] == [(False, 1), (False, 6)]
 
 
 def test_a_closed_thread_begins_anew(http: httpx.Client) -> None:
-    ask(http, "a", Scope(thread="t"))
+    ask(http, "a", CallScope(thread="t"))
     (first,) = sessions(http)
     http.delete(f"/v1/sessions/{first.id}").raise_for_status()
-    ask(http, "b", Scope(thread="t"))
+    ask(http, "b", CallScope(thread="t"))
     assert [view.closed for view in sessions(http, thread="t")] == [False, True]
 
 

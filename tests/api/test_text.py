@@ -6,7 +6,7 @@ import httpx
 import openai
 import pytest
 
-from parrot_backend.text_protocol import CompletionRequest
+from parrot_backend.wire.text_protocol import CompletionRequest
 from tests.doubles import ScriptedEngine
 from tests.servers import serving
 from tests.tools import NOW

@@ -6,7 +6,7 @@ import httpx
 import openai
 import pytest
 
-from parrot_backend.protocol import CLAIMED_HEADER
+from parrot_backend.wire.protocol import CLAIMED_HEADER
 from tests.doubles import ScriptedEngine
 from tests.servers import serving
 from tests.tools import NOW, WEATHER, named, written

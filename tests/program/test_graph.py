@@ -2,11 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parrot_backend.errors import ConflictError, InvalidRequestError, ParrotError
 from parrot_backend.program.analysis import Deduction, deduce, rewritten
 from parrot_backend.program.graph import Graph
 from parrot_backend.program.render import render_call, render_transform
-from parrot_backend.protocol import Objective, Output, Program
+from parrot_backend.wire.errors import ConflictError, InvalidRequestError, ParrotError
+from parrot_backend.wire.protocol import Objective, Output, Program
 from tests.programs import call, join, request
 
 

@@ -1,9 +1,9 @@
 import pytest
 from pydantic import ValidationError
 
-from parrot_backend.errors import DependencyError
 from parrot_backend.program.render import render_transform
-from parrot_backend.protocol import Transform
+from parrot_backend.wire.errors import DependencyError
+from parrot_backend.wire.protocol import Transform
 from tests.programs import text
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from parrot_backend.messages import ChatMessage
-from parrot_backend.protocol import ChatRequest
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.conversations import Conversations
+from parrot_backend.wire.messages import ChatMessage
+from parrot_backend.wire.protocol import ChatRequest
 
 
 def turn(call_id: str, *contents: str, answers: tuple[int, ...] = (1, 3, 5)) -> Call:

@@ -9,17 +9,17 @@ import pytest
 from parrot_backend.engines.base import ModelCard
 from parrot_backend.engines.torch_engine import TorchEngine
 from parrot_backend.engines.torch_engine.engine import forward_pass
-from parrot_backend.engines.torch_engine.kv_cache import KVCache
-from parrot_backend.engines.torch_engine.loader import load_model
-from parrot_backend.engines.torch_engine.memory import KVMemory
-from parrot_backend.engines.torch_engine.model import StepModel
-from parrot_backend.engines.torch_engine.stepper import Stepper
+from parrot_backend.engines.torch_engine.forward.forward_pass import StepModel
+from parrot_backend.engines.torch_engine.load.loader import load_model
+from parrot_backend.engines.torch_engine.memory.kv_cache import KVCache
+from parrot_backend.engines.torch_engine.memory.kv_memory import KVMemory
+from parrot_backend.engines.torch_engine.schedule.stepper import Stepper
 from parrot_backend.engines.torch_engine.worker import Worker
-from parrot_backend.errors import DependencyError
-from parrot_backend.protocol import Program
 from parrot_backend.serving.core import ServingCore
 from parrot_backend.serving.limits import Limits
 from parrot_backend.serving.session import Session
+from parrot_backend.wire.errors import DependencyError
+from parrot_backend.wire.protocol import Program
 from tests.doubles import ScriptedEngine
 from tests.programs import call, join, request
 
@@ -150,7 +150,7 @@ async def test_a_plan_whose_reader_leaves_is_not_expected_any_more(
 
 @pytest.mark.model
 async def test_the_real_engine_holds_no_expectation_after_a_plan(model_path: str) -> None:
-    loaded = load_model(model_path, "cpu")
+    loaded = load_model(model_path)
     cache = KVCache(loaded.shapes, 512, loaded.model.dtype, loaded.model.device)
     memory = KVMemory(cache.slots)
     stepper = Stepper(

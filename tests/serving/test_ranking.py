@@ -3,14 +3,14 @@
 import pytest
 
 from parrot_backend.program.analysis import Deduction
-from parrot_backend.protocol import Objective, Scope
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.ranking import Ranking, priority
+from parrot_backend.wire.protocol import CallScope, Objective
 
 
 def requested(ranking: Ranking, **scope: object) -> int:
     call = Call("x")
-    ranking.rank(call, Scope(**scope))
+    ranking.rank(call, CallScope(**scope))
     return call.priority
 
 

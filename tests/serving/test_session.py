@@ -5,7 +5,11 @@ from contextlib import aclosing
 
 import pytest
 
-from parrot_backend.errors import (
+from parrot_backend.serving.call import Call
+from parrot_backend.serving.core import ServingCore
+from parrot_backend.serving.limits import Limits
+from parrot_backend.serving.session import Session
+from parrot_backend.wire.errors import (
     ConflictError,
     ContextLengthError,
     DeadlineError,
@@ -14,11 +18,7 @@ from parrot_backend.errors import (
     OverloadedError,
     ParrotError,
 )
-from parrot_backend.protocol import Output, Program, Scope, Transform
-from parrot_backend.serving.call import Call
-from parrot_backend.serving.core import ServingCore
-from parrot_backend.serving.limits import Limits
-from parrot_backend.serving.session import Session
+from parrot_backend.wire.protocol import CallScope, Output, Program, Transform
 from tests.doubles import ScriptedEngine
 from tests.programs import call, join, request, text
 
@@ -313,7 +313,7 @@ async def test_an_extension_tells_more_of_who_waits(
 async def test_a_request_is_placed_by_its_scope(session: Session, engine: ScriptedEngine) -> None:
     calls = [
         session.take(request(text), scope)
-        for text, scope in (("now", Scope()), ("bulk", Scope(objective="throughput")))
+        for text, scope in (("now", CallScope()), ("bulk", CallScope(objective="throughput")))
     ]
     for running in calls:
         await text_of(running)

@@ -10,9 +10,9 @@ from typing import Any
 from jinja2 import TemplateError
 
 from parrot_backend.engines.tool_format import OPENING, as_plain_chat, described
-from parrot_backend.errors import InvalidRequestError
-from parrot_backend.messages import ChatMessage
-from parrot_backend.tools import Function, FunctionCall, Tool, ToolCall
+from parrot_backend.wire.errors import InvalidRequestError
+from parrot_backend.wire.messages import ChatMessage
+from parrot_backend.wire.tools import Function, FunctionCall, Tool, ToolCall
 
 _REFUSALS = (TemplateError, TypeError, ValueError, LookupError)
 

@@ -11,28 +11,31 @@ import torch
 
 from parrot_backend.engines.base import Delta, EngineStats, GenerationRequest, ModelCard
 from parrot_backend.engines.torch_engine.chat_template import ChatTemplate, encode_text
-from parrot_backend.engines.torch_engine.constraints import Grammars
-from parrot_backend.engines.torch_engine.cpu.llama import CpuLlama, fits_kernels
-from parrot_backend.engines.torch_engine.detokenizer import TextStream
+from parrot_backend.engines.torch_engine.choose.constraints import Grammars
+from parrot_backend.engines.torch_engine.choose.detokenizer import TextStream
+from parrot_backend.engines.torch_engine.choose.logprobs import LogprobsTeller
+from parrot_backend.engines.torch_engine.choose.sampling import Sampler
+from parrot_backend.engines.torch_engine.choose.vocabulary import Vocabulary
 from parrot_backend.engines.torch_engine.errors import ModelLoadError
-from parrot_backend.engines.torch_engine.kv_cache import KVCache, default_kv_memory, token_bytes
-from parrot_backend.engines.torch_engine.llama import LlamaForward, is_llama
-from parrot_backend.engines.torch_engine.loader import LoadedModel, load_model
-from parrot_backend.engines.torch_engine.logprobs import LogprobsTeller
-from parrot_backend.engines.torch_engine.memory import KVMemory
-from parrot_backend.engines.torch_engine.model import Chunk, ForwardPass, StepModel
-from parrot_backend.engines.torch_engine.quantization import Quantization
+from parrot_backend.engines.torch_engine.forward.cpu.llama import CpuLlama, fits_kernels, is_llama
+from parrot_backend.engines.torch_engine.forward.forward_pass import Chunk, ForwardPass, StepModel
+from parrot_backend.engines.torch_engine.forward.transformers_forward import TransformersForward
+from parrot_backend.engines.torch_engine.load.loader import LoadedModel, load_model
+from parrot_backend.engines.torch_engine.load.quantization import Quantization
+from parrot_backend.engines.torch_engine.memory.kv_cache import (
+    KVCache,
+    default_kv_memory,
+    token_bytes,
+)
+from parrot_backend.engines.torch_engine.memory.kv_memory import KVMemory
+from parrot_backend.engines.torch_engine.memory.slots import Run
 from parrot_backend.engines.torch_engine.request_checks import check_request
-from parrot_backend.engines.torch_engine.sampling import Sampler
-from parrot_backend.engines.torch_engine.sequence import Event, Sequence
-from parrot_backend.engines.torch_engine.slots import Run
-from parrot_backend.engines.torch_engine.stepper import Stepper
-from parrot_backend.engines.torch_engine.transformers_forward import TransformersForward
-from parrot_backend.engines.torch_engine.vocabulary import Vocabulary
+from parrot_backend.engines.torch_engine.schedule.sequence import Event, Sequence
+from parrot_backend.engines.torch_engine.schedule.stepper import Stepper
 from parrot_backend.engines.torch_engine.worker import Worker
-from parrot_backend.errors import ParrotError
-from parrot_backend.messages import ChatMessage
-from parrot_backend.tools import Tool
+from parrot_backend.wire.errors import ParrotError
+from parrot_backend.wire.messages import ChatMessage
+from parrot_backend.wire.tools import Tool
 
 
 class TorchEngine:
@@ -74,7 +77,6 @@ class TorchEngine:
         max_waiting: int = 1024,
         prefill_budget: int = 512,
         drafting: bool = True,
-        device: str | None = None,
         quantization: Quantization | None = None,
     ) -> "TorchEngine":
         """Load a model and start its engine; takes seconds, and blocks meanwhile.
@@ -91,10 +93,9 @@ class TorchEngine:
                 running generations wait longer for their next token.
             drafting: compute several tokens of an answer in one step where it repeats a text. The
                 answers are the same without.
-            device: torch's name for it; CUDA where there is one, else the CPU.
-            quantization: "int8" computes a Llama-like model with weights in 8 bits on the CPU, about
-                twice as fast; the first start with it rounds them, and the log says what that costs
-                in quality.
+            quantization: "int8" computes a Llama-like model with weights in 8 bits about twice
+                as fast; the first start with it rounds them, and the log says what that costs in
+                quality.
 
         Raises:
             ModelLoadError: the model can't be loaded, or `kv_memory` is too small for one token.
@@ -104,7 +105,7 @@ class TorchEngine:
         with ThreadPoolExecutor(1) as loading:
             return loading.submit(
                 lambda: cls.start(
-                    load_model(path, device, quantization),
+                    load_model(path, quantization),
                     name,
                     kv_memory=kv_memory,
                     max_batch=max_batch,
@@ -133,7 +134,7 @@ class TorchEngine:
         model = loaded.model
         forward = forward_pass(model)
         per_token = token_bytes(loaded.shapes, forward.kv_dtype)
-        kv_memory = default_kv_memory(model.device) if kv_memory is None else kv_memory
+        kv_memory = default_kv_memory() if kv_memory is None else kv_memory
         if kv_memory < 2 * per_token:
             raise ModelLoadError(
                 f"kv_memory is {kv_memory} bytes and {name!r} takes {per_token} per token: "
@@ -251,8 +252,6 @@ def _hand_over(loop: asyncio.AbstractEventLoop, events: asyncio.Queue[Event], ev
 
 def forward_pass(model: Any) -> ForwardPass:
     """The fastest forward pass that there is for a transformers model."""
-    if not is_llama(model.config):
-        return TransformersForward(model)
-    if model.device.type == "cpu" and fits_kernels(model.config):
+    if is_llama(model.config) and fits_kernels(model.config):
         return CpuLlama(model)
-    return LlamaForward(model)
+    return TransformersForward(model)

@@ -1,6 +1,6 @@
 """Errors that only this engine has."""
 
-from parrot_backend.errors import ContextLengthError, EngineError
+from parrot_backend.wire.errors import ContextLengthError, EngineError
 
 
 class ModelLoadError(EngineError):

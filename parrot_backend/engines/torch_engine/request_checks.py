@@ -1,8 +1,8 @@
 """What a generation may ask for of the model and the memory that are there."""
 
 from parrot_backend.engines.base import GenerationRequest, ModelCard, Sampling
-from parrot_backend.engines.torch_engine.stepper import too_long_for
-from parrot_backend.errors import ContextLengthError, InvalidRequestError
+from parrot_backend.engines.torch_engine.schedule.stepper import too_long_for
+from parrot_backend.wire.errors import ContextLengthError, InvalidRequestError
 
 
 def check_request(

@@ -9,9 +9,9 @@ from dataclasses import replace
 from functools import partial
 
 from parrot_backend.engines.base import EngineStats
-from parrot_backend.engines.torch_engine.sequence import Sequence
-from parrot_backend.engines.torch_engine.stepper import Stepper, Told
-from parrot_backend.errors import EngineError, OverloadedError, UnavailableError
+from parrot_backend.engines.torch_engine.schedule.sequence import Sequence
+from parrot_backend.engines.torch_engine.schedule.stepper import Deliveries, Stepper
+from parrot_backend.wire.errors import EngineError, OverloadedError, UnavailableError
 
 logger = logging.getLogger(__name__)
 
@@ -103,18 +103,18 @@ class Worker:
             self._stats = self._stepper.stats
             return not self._closing
 
-    def _step(self) -> Told:
+    def _step(self) -> Deliveries:
         try:
             return self._stepper.step()
         except Exception as error:
             logger.exception("the step failed")
             return self._stepper.fail_all(EngineError(f"the engine's step failed: {error}"))
 
-    def _tell(self, told: Told) -> None:
+    def _tell(self, deliveries: Deliveries) -> None:
         """Publish the counts first: who has the last delta sees them without itself."""
         with self._woken:
             self._stats = self._stepper.stats
-        for sequence, event in told:
+        for sequence, event in deliveries:
             try:
                 sequence.deliver(event)
             except RuntimeError:

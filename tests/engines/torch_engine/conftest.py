@@ -12,18 +12,18 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from parrot_backend.engines.base import Delta, GenerationRequest, Sampling
-from parrot_backend.engines.torch_engine.constraints import Constraint
-from parrot_backend.engines.torch_engine.detokenizer import TextStream
+from parrot_backend.engines.torch_engine.choose.constraints import Constraint
+from parrot_backend.engines.torch_engine.choose.detokenizer import TextStream
+from parrot_backend.engines.torch_engine.choose.logprobs import LogprobsTeller
+from parrot_backend.engines.torch_engine.choose.sampling import Sampler
 from parrot_backend.engines.torch_engine.engine import forward_pass
-from parrot_backend.engines.torch_engine.integrity import check_memory
-from parrot_backend.engines.torch_engine.kv_cache import KVCache
-from parrot_backend.engines.torch_engine.loader import LoadedModel, load_model
-from parrot_backend.engines.torch_engine.logprobs import LogprobsTeller
-from parrot_backend.engines.torch_engine.memory import KVMemory
-from parrot_backend.engines.torch_engine.model import StepModel
-from parrot_backend.engines.torch_engine.sampling import Sampler
-from parrot_backend.engines.torch_engine.sequence import Event, Sequence
-from parrot_backend.engines.torch_engine.stepper import Stepper
+from parrot_backend.engines.torch_engine.forward.forward_pass import StepModel
+from parrot_backend.engines.torch_engine.load.loader import LoadedModel, load_model
+from parrot_backend.engines.torch_engine.memory.integrity import check_memory
+from parrot_backend.engines.torch_engine.memory.kv_cache import KVCache
+from parrot_backend.engines.torch_engine.memory.kv_memory import KVMemory
+from parrot_backend.engines.torch_engine.schedule.sequence import Event, Sequence
+from parrot_backend.engines.torch_engine.schedule.stepper import Stepper
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -88,7 +88,7 @@ def tiny_path(make_tiny: Callable[[Any], str]) -> str:
 
 @pytest.fixture(scope="session")
 def tiny(tiny_path: str) -> LoadedModel:
-    return load_model(tiny_path, "cpu")
+    return load_model(tiny_path)
 
 
 class Reference:

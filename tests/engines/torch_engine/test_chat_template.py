@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from parrot_backend.engines.torch_engine.chat_template import ChatTemplate
-from parrot_backend.engines.torch_engine.loader import LoadedModel
-from parrot_backend.errors import InvalidRequestError
-from parrot_backend.protocol import ChatRequest
+from parrot_backend.engines.torch_engine.load.loader import LoadedModel
+from parrot_backend.wire.errors import InvalidRequestError
+from parrot_backend.wire.protocol import ChatRequest
 from tests.tools import NOW, WEATHER, written
 
 CALLS = [

@@ -13,18 +13,18 @@ import pytest
 
 from parrot_backend.engines.base import Delta, Engine, EngineStats, GenerationRequest, Sampling
 from parrot_backend.engines.torch_engine import TorchEngine
-from parrot_backend.engines.torch_engine.cpu.llama import CpuLlama
 from parrot_backend.engines.torch_engine.errors import KVMemoryError, ModelLoadError
-from parrot_backend.engines.torch_engine.kv_cache import token_bytes
-from parrot_backend.engines.torch_engine.loader import LoadedModel
-from parrot_backend.errors import (
+from parrot_backend.engines.torch_engine.forward.cpu.llama import CpuLlama
+from parrot_backend.engines.torch_engine.load.loader import LoadedModel
+from parrot_backend.engines.torch_engine.memory.kv_cache import token_bytes
+from parrot_backend.wire.errors import (
     ContextLengthError,
     EngineError,
     InvalidRequestError,
     OverloadedError,
     UnavailableError,
 )
-from parrot_backend.messages import ChatMessage
+from parrot_backend.wire.messages import ChatMessage
 
 SLOTS = 2048
 
@@ -116,7 +116,7 @@ async def test_the_model_card(engine: TorchEngine) -> None:
 
 
 async def test_load_takes_a_path(tiny_path: str) -> None:
-    engine = TorchEngine.load(tiny_path, "mine", kv_memory=10**6, device="cpu")
+    engine = TorchEngine.load(tiny_path, "mine", kv_memory=10**6)
     assert engine.model.name == "mine"
     assert len(await collect(engine, request([5, 6, 7], 2))) == 2
     await engine.aclose()
@@ -338,7 +338,7 @@ def test_a_process_can_end_while_the_engine_computes(tiny_path: str) -> None:
 import asyncio
 from parrot_backend.engines.base import GenerationRequest
 from parrot_backend.engines.torch_engine import TorchEngine
-engine = TorchEngine.load({tiny_path!r}, "tiny", kv_memory=10**6, device="cpu")
+engine = TorchEngine.load({tiny_path!r}, "tiny", kv_memory=10**6)
 stream = engine.generate(GenerationRequest([5, 6, 7]))
 asyncio.new_event_loop().run_until_complete(anext(stream))
 """

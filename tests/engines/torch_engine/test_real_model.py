@@ -15,10 +15,10 @@ from jsonschema import validate
 
 from parrot_backend.engines.base import Delta, GenerationRequest, Grammar, Sampling
 from parrot_backend.engines.torch_engine import TorchEngine
-from parrot_backend.engines.torch_engine.constraints import Grammars
-from parrot_backend.engines.torch_engine.loader import LoadedModel, load_model
-from parrot_backend.engines.torch_engine.vocabulary import Vocabulary
-from parrot_backend.messages import ChatMessage
+from parrot_backend.engines.torch_engine.choose.constraints import Grammars
+from parrot_backend.engines.torch_engine.choose.vocabulary import Vocabulary
+from parrot_backend.engines.torch_engine.load.loader import LoadedModel, load_model
+from parrot_backend.wire.messages import ChatMessage
 from tests.engines.torch_engine.many_prompts import many_prompts
 
 pytestmark = pytest.mark.model
@@ -72,7 +72,7 @@ SHARED = [
 
 @pytest.fixture(scope="module")
 def loaded(model_path: str) -> LoadedModel:
-    return load_model(model_path, "cpu")
+    return load_model(model_path)
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,13 @@
 
 from hypothesis import strategies as st
 
-from parrot_backend.engines.torch_engine.attention import Span
-from parrot_backend.engines.torch_engine.slots import Run, append_runs, count_slots, split_runs
+from parrot_backend.engines.torch_engine.forward.attention import Span
+from parrot_backend.engines.torch_engine.memory.slots import (
+    Run,
+    append_runs,
+    count_slots,
+    split_runs,
+)
 
 
 def slots_of(runs: list[Run]) -> list[int]:

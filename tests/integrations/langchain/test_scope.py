@@ -15,11 +15,11 @@ from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph, add_messages
 from langgraph.types import Send
 
-from parrot_backend.views import GraphView
+from parrot_backend.wire.views import GraphView
 from parrot_integrations.client import ParrotClient
 from parrot_integrations.langchain import ChatParrot, ParrotLLM, compile, parrot_session, task_group
 from tests.doubles import ScriptedEngine
-from tests.integrations.langchain.chains import CHAINS, ask
+from tests.integrations.langchain.compiling.chains import CHAINS, ask
 from tests.servers import serving
 
 

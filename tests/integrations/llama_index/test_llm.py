@@ -18,7 +18,11 @@ from llama_index.core.response_synthesizers import TreeSummarize
 from llama_index.core.tools import FunctionTool
 from pydantic import Field, SecretStr, ValidationError
 
-from parrot_integrations.errors import BackendConnectionError, InvalidRequestError, NotFoundError
+from parrot_integrations.client.errors import (
+    BackendConnectionError,
+    InvalidRequestError,
+    NotFoundError,
+)
 from parrot_integrations.llama_index import Parrot
 from tests.doubles import ScriptedEngine
 from tests.integrations.replies import failure, replying

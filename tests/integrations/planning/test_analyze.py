@@ -1,6 +1,6 @@
 """A run beside its plan, over graphs that are written by hand."""
 
-from parrot_backend.views import CallView, GraphView, SessionView, VariableView
+from parrot_backend.wire.views import CallView, GraphView, SessionView, VariableView
 from parrot_integrations.planning.analyze import analyze, critical_path
 from parrot_integrations.planning.plan import Plan
 from parrot_integrations.planning.values import Prompt, PromptMessage, Text, concat

@@ -3,21 +3,21 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parrot_backend.messages import SemanticMessage, TextSegment
+from parrot_backend.wire.messages import SemanticMessage, TextSegment
 from parrot_integrations.planning.sharing import (
     common_prefix,
     families,
     length,
     marked,
     shares,
-    told,
+    with_markers,
 )
 from tests.programs import call
 
 
 def shared(*templates: str) -> dict[str, tuple[str, str]]:
     calls = [call(f"c{i}", template) for i, template in enumerate(templates)]
-    return {name: (s.call_id, told(s.prefix)) for name, s in shares(calls).items()}
+    return {name: (s.call_id, with_markers(s.prefix)) for name, s in shares(calls).items()}
 
 
 def test_a_variable_is_shared_whole_or_not_at_all() -> None:
@@ -42,7 +42,7 @@ def test_braces_of_the_template_s_own_are_text() -> None:
         update={"messages": [SemanticMessage(role="user", content=content)]}
     )
     assert shares([call("a", "{x} a"), literal]) == {}
-    assert told(marked(literal)) == "[user] {x} a"
+    assert with_markers(marked(literal)) == "[user] {x} a"
 
 
 def test_the_length_is_that_of_the_text_that_is_sent() -> None:
@@ -52,7 +52,7 @@ def test_the_length_is_that_of_the_text_that_is_sent() -> None:
 def test_families_begin_alike() -> None:
     (family,) = families([call("a", "Do {x}"), call("b", "Do {y}"), call("c", "Else {x}")])
     members, prefix = family
-    assert ([member.id for member in members], told(prefix)) == (["a", "b"], "[user] Do")
+    assert ([member.id for member in members], with_markers(prefix)) == (["a", "b"], "[user] Do")
 
 
 pieces = st.lists(st.sampled_from(["a", "b", "ab", "{v}", "{vw}"]), max_size=4).map("".join)

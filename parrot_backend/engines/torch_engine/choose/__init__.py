@@ -1,0 +1,1 @@
+"""From logits to text: sampling, grammars, probabilities, and when text may be told."""

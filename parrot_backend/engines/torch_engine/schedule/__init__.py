@@ -1,0 +1,1 @@
+"""What each step computes: sequences, the batch scheduler, drafts, and the loop over them."""

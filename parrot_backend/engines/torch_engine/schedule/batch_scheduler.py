@@ -1,0 +1,224 @@
+"""Step planning: which tokens the next forward pass computes.
+
+Decoding goes first, so that no prompt, however long, stops a stream that has begun; prompts then
+share the prefill budget, the most urgent first, in chunks (Sarathi-Serve, arXiv 2403.02310). A
+waiting prompt that shares a prefix with one that is being computed waits for it, and starts behind it:
+
+    step 1   A [prefix, chunk 1]      B, C wait
+    step 2   A [prefix, chunk 2]      B, C wait: what they share with A is not there yet
+    step 3   A [own tokens]           B, C start behind the prefix
+"""
+
+from bisect import insort
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from heapq import merge
+
+from parrot_backend.engines.torch_engine.memory.kv_memory import KVMemory
+from parrot_backend.engines.torch_engine.memory.prefix_tree import common_length
+from parrot_backend.engines.torch_engine.schedule.sequence import Sequence, urgency
+
+# Computing fewer tokens twice costs less than the step that waiting for them takes.
+_WORTH_WAITING_FOR = 16
+# The more rows a step has, the less of it is the time to read the weights, which is what a draft saves.
+# Of 16, measured on two AVX2 cores, that is less than half.
+_ROWS_WITH_DRAFTS = 16
+
+
+@dataclass(slots=True)
+class Work:
+    """The next `count` tokens of `sequence`, and a draft of what follows; it has slots for all.
+
+    The draft is `forced` where a grammar allows nothing else.
+    """
+
+    sequence: Sequence
+    count: int
+    draft: list[int] = field(default_factory=list)
+    forced: bool = False
+
+    @property
+    def unseen(self) -> int:
+        """Tokens of the draft that are chosen without logits."""
+        return len(self.draft) if self.forced and not self.sequence.tells_logits else 0
+
+    @property
+    def choices(self) -> int:
+        """Rows of logits that the next tokens are chosen from, where the sequence will choose."""
+        return 1 + len(self.draft) - self.unseen
+
+
+class BatchScheduler:
+    """The sequences that wait and that run, and the plan of each step.
+
+    `shared` counts the prompt tokens that were found in the prefix tree.
+
+    Args:
+        memory: the KV memory that they share.
+        max_batch: sequences that run at once.
+        prefill_budget: prompt tokens computed per step.
+    """
+
+    def __init__(self, memory: KVMemory, max_batch: int, prefill_budget: int) -> None:
+        self.waiting: list[Sequence] = []
+        self.running: list[Sequence] = []
+        self.shared = 0
+        self._memory = memory
+        self._max_batch = max_batch
+        self._prefill_budget = prefill_budget
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to compute."""
+        return bool(self.running or self.waiting)
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a sequence; the KV memory must be able to hold its tokens."""
+        insort(self.waiting, sequence, key=urgency)
+        self._memory.expect(sequence, sequence.tenant, sequence.tokens)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Take a sequence out, wherever it is; what it computed stays cached."""
+        if sequence.holding is None:
+            self.waiting.remove(sequence)
+            self._memory.unexpect(sequence)
+        else:
+            self.running.remove(sequence)
+            self._release(sequence)
+
+    def discard(self, sequence: Sequence) -> None:
+        """Take out a running sequence and forget what it computed."""
+        self.running.remove(sequence)
+        if holding := sequence.stop():
+            self._memory.forget(holding)
+
+    def plan(self) -> list[Work]:
+        """The next step: every decoding sequence's token, prompts up to the budget, then drafts.
+
+        Something can always go on: prompts are admitted only where all that run fit together, so
+        without decoding sequences they have the memory that they need, and the last decoding
+        sequence can take that of all others.
+
+        Raises:
+            RuntimeError: nothing runs or waits.
+        """
+        self._make_way()
+        works = self._plan_decodes() + self._plan_prefills()
+        if not works:
+            raise RuntimeError("there is nothing that a step could compute")
+        self._add_drafts([work for work in works if work.count == work.sequence.remaining])
+        return works
+
+    def _make_way(self) -> None:
+        """Where the batch is full, who waits first takes the place of who runs with a lower priority.
+
+        One in a step: for more the budget would seldom suffice, and their places would be empty.
+        """
+        if not self.waiting or len(self.running) < self._max_batch:
+            return
+        first, last = self.waiting[0], self.running[-1]
+        if last.priority < first.priority and not self._is_being_computed(first):
+            self._preempt(last)
+
+    def _plan_decodes(self) -> list[Work]:
+        decoding = [sequence for sequence in self.running if sequence.decoding]
+        return [Work(sequence, 1) for sequence in decoding if self._secure_slot(sequence)]
+
+    def _secure_slot(self, sequence: Sequence) -> bool:
+        """A slot for the next token, if need be from those who come last; False if that is itself."""
+        while sequence.holding and not self._memory.extend(sequence.holding, 1):
+            self._preempt(self.running[-1])
+        return sequence.holding is not None
+
+    def _plan_prefills(self) -> list[Work]:
+        works: list[Work] = []
+        budget = self._prefill_budget
+        for sequence in self._prompts():
+            count = min(sequence.remaining, budget, self._memory.available)
+            if sequence.holding and count and self._memory.extend(sequence.holding, count):
+                works.append(Work(sequence, count))
+                budget -= count
+            if not budget:
+                break
+        return works
+
+    def _add_drafts(self, works: list[Work]) -> None:
+        """Let sequences that will choose go on with what may come next, in memory that is left over.
+
+        What a grammar forces is as good as known, and has a budget like that of prompts.
+        """
+        forced, guessed = self._prefill_budget, _ROWS_WITH_DRAFTS - len(works)
+        for work in works:
+            free = self._memory.available
+            work.draft = work.sequence.forced(min(forced, free))
+            work.forced = bool(work.draft)
+            if work.forced:
+                forced -= len(work.draft)
+            else:
+                work.draft = self._guess(work.sequence, min(guessed, free), len(works))
+                guessed -= len(work.draft)
+            if work.sequence.holding:
+                self._memory.extend(work.sequence.holding, len(work.draft))
+
+    def _guess(self, sequence: Sequence, most: int, rows: int) -> list[int]:
+        most = min(most, sequence.room)
+        if sequence.drafter is None or sequence.holding is None or most < 1:
+            return []
+        new = sequence.tokens[sequence.holding.node.end :]
+        known = self._memory.following(sequence.holding, new, most)
+        return sequence.drafter.draft(most, rows, known)
+
+    def _prompts(self) -> Iterator[Sequence]:
+        """Prompts that can go on, the most urgent first; those that wait are admitted on the way."""
+        prefilling = [sequence for sequence in self.running if not sequence.decoding]
+        admitting = True
+        for sequence in merge(prefilling, list(self.waiting), key=urgency):
+            if sequence.holding:
+                yield sequence
+            elif admitting and not self._is_being_computed(sequence):
+                admitting = self._admit(sequence)
+                if admitting:
+                    yield sequence
+
+    def _is_being_computed(self, sequence: Sequence) -> bool:
+        """Whether a running prompt is about to compute tokens that `sequence` needs next."""
+        tokens = sequence.tokens
+        wanted = self._memory.match(sequence.tenant, tokens) + _WORTH_WAITING_FOR
+        return any(
+            common_length(other.tokens, tokens) >= wanted
+            for other in self.running
+            if not other.decoding
+            and other.tenant == sequence.tenant
+            and other.priority >= sequence.priority
+        )
+
+    def _admit(self, sequence: Sequence) -> bool:
+        """Start a sequence, if there is room for all its tokens beside what the others still need."""
+        if len(self.running) >= self._max_batch:
+            return False
+        # The last token is computed always: its logits choose the next one.
+        holding = self._memory.acquire(sequence.tenant, sequence.tokens[:-1])
+        promised = sum(_missing_slots(other) for other in self.running)
+        if len(sequence.tokens) - holding.length + promised > self._memory.available:
+            self._memory.release(holding, [])
+            return False
+        self.shared += sequence.start(holding)
+        self.waiting.remove(sequence)
+        self._memory.unexpect(sequence)
+        insort(self.running, sequence, key=urgency)
+        return True
+
+    def _preempt(self, sequence: Sequence) -> None:
+        """Send a running sequence back to wait; its tokens are kept, their keys and values cached."""
+        self.running.remove(sequence)
+        self._release(sequence)
+        self.add(sequence)
+
+    def _release(self, sequence: Sequence) -> None:
+        tokens = sequence.uncommitted
+        if holding := sequence.stop():
+            self._memory.release(holding, tokens)
+
+
+def _missing_slots(sequence: Sequence) -> int:
+    return len(sequence.tokens) - (sequence.holding.length if sequence.holding else 0)

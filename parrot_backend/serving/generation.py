@@ -1,0 +1,72 @@
+"""From a request's parameters to the engine's."""
+
+import json
+from typing import Any, TypeVar
+
+from parrot_backend.engines.base import Grammar, Sampling
+from parrot_backend.engines.tool_format import OPENING
+from parrot_backend.serving.json_schema import narrowed
+from parrot_backend.serving.tool_grammar import may_call, tool_grammar
+from parrot_backend.wire.parameters import (
+    GenerationParameters,
+    JsonObjectFormat,
+    ResponseFormat,
+    StructuredOutputs,
+)
+from parrot_backend.wire.tools import ChatParameters
+
+T = TypeVar("T")
+
+
+def sampling_of(request: GenerationParameters) -> Sampling:
+    """The engine's view of a request's parameters; what is not given has OpenAI's default."""
+    return Sampling(
+        temperature=_or(request.temperature, 1.0),
+        top_p=_or(request.top_p, 1.0),
+        top_k=max(_or(request.top_k, 0), 0),
+        min_p=_or(request.min_p, 0.0),
+        presence_penalty=_or(request.presence_penalty, 0.0),
+        frequency_penalty=_or(request.frequency_penalty, 0.0),
+        repetition_penalty=_or(request.repetition_penalty, 1.0),
+        logit_bias=_or(request.logit_bias, {}),
+        logprobs=_or(request.top_logprobs, 0) if request.logprobs else None,
+        grammar=grammar_of(request),
+        seed=request.seed,
+        max_tokens=request.max_tokens,
+        stop=tuple(request.stop or ()),
+        no_stop_after=OPENING if may_call(request) else None,
+    )
+
+
+def _or(value: T | None, default: T) -> T:
+    return default if value is None else value
+
+
+def grammar_of(request: GenerationParameters) -> Grammar | None:
+    """What the request's answer must match."""
+    if request.structured_outputs is not None:
+        return _structured(request.structured_outputs)
+    schema = None if request.response_format is None else _schema_of(request.response_format)
+    if may_call(request) or (isinstance(request, ChatParameters) and request.tools and not schema):
+        return tool_grammar(request, schema)
+    return None if schema is None else Grammar("json_schema", json.dumps(schema), "response_format")
+
+
+def _schema_of(response_format: ResponseFormat) -> dict[str, Any]:
+    if isinstance(response_format, JsonObjectFormat):
+        return {"type": "object"}
+    return narrowed(response_format.json_schema.schema_)
+
+
+def _structured(outputs: StructuredOutputs) -> Grammar:
+    param = "structured_outputs"
+    if outputs.regex is not None:
+        return Grammar("regex", outputs.regex, param)
+    if outputs.grammar is not None:
+        return Grammar("lark", outputs.grammar, param)
+    if outputs.choice is not None:
+        # A string of Lark is one of JSON.
+        texts = (json.dumps(text, ensure_ascii=False) for text in outputs.choice)
+        return Grammar("lark", "start: " + " | ".join(texts), param)
+    schema = outputs.json_
+    return Grammar("json_schema", schema if isinstance(schema, str) else json.dumps(schema), param)

@@ -1,0 +1,1 @@
+"""Wire types: what clients send and are answered, and typed errors; pydantic only."""

@@ -1,0 +1,182 @@
+"""Wire types: requests and programs, what a client sends the backend.
+
+Light to import, as `messages` and `views` are: pydantic only. A `SemanticCall` is a chat request whose
+message contents are made of segments, literal text or a reference to a Semantic Variable (Parrot,
+OSDI'24, section 4.1). Rendered, it *is* a `ChatRequest`, and claiming compares the two.
+"""
+
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote
+
+from pydantic import (
+    Field,
+    model_validator,
+)
+
+from parrot_backend.wire.messages import (
+    ChatMessage,
+    Messages,
+    Name,
+    SemanticMessage,
+    Text,
+)
+from parrot_backend.wire.parameters import WireModel, choice_seeds, without_neutral
+from parrot_backend.wire.tools import ChatParameters, without_neutral_tools
+
+Objective = Literal["latency", "throughput", "ttft", "tpot"]
+Tags = Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=64)]
+
+SESSION_HEADER = "x-parrot-session"
+CALL_HEADER = "x-parrot-call"
+CLAIMED_HEADER = "x-parrot-claimed"
+THREAD_HEADER = "x-parrot-thread"
+GROUP_HEADER = "x-parrot-group"
+GROUP_SIZE_HEADER = "x-parrot-group-size"
+OBJECTIVE_HEADER = "x-parrot-objective"
+TAGS_HEADER = "x-parrot-tags"
+
+
+class StreamOptions(WireModel):
+    """OpenAI's options of a streamed answer."""
+
+    include_usage: bool = False
+
+
+class ChatRequest(ChatParameters):
+    """Body of `/v1/chat/completions` and of `/v1/sessions/{id}/calls`."""
+
+    messages: Messages[ChatMessage]
+    n: int | None = Field(default=None, ge=1, le=128)
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_neutral(cls, body: Any) -> Any:
+        """Requests that ask for the same are equal, and only other values are refused."""
+        return without_neutral_tools(without_neutral(body)) if isinstance(body, dict) else body
+
+    def choices(self) -> list["ChatRequest"]:
+        """One request for each choice; the seed of each is one above that of the one before."""
+        if self.n is None:
+            return [self]
+        seeds = choice_seeds(self.seed, self.n)
+        return [self.model_copy(update={"n": None, "seed": seed}) for seed in seeds]
+
+    def claim_key(self) -> str:
+        """The request's identity: equal keys ask for the same generation."""
+        return self.model_dump_json(exclude={"stream", "stream_options"}, exclude_none=True)
+
+
+class SemanticCall(ChatParameters):
+    """One planned LLM request; it writes one variable."""
+
+    id: Name
+    messages: Messages[SemanticMessage]
+    output: Name
+
+    @property
+    def label(self) -> str:
+        """How messages name it."""
+        return f"call '{self.id}'"
+
+
+class Transform(WireModel):
+    """A pure text step that the backend runs itself, from `inputs` into `output`.
+
+    `join` puts `separator` between any number of inputs. The others have one: `strip` takes the white
+    space from its ends, `json_field` reads it as JSON and gives the string at the end of `path`, keys
+    and indices from the root on.
+    """
+
+    op: Literal["join", "strip", "json_field"] = "join"
+    inputs: list[Text] = Field(max_length=10_000)
+    separator: str = ""
+    path: list[str | int] = Field(default_factory=list, max_length=64)
+    output: Name
+
+    @model_validator(mode="after")
+    def _fits_its_op(self) -> Self:
+        if self.op != "join" and len(self.inputs) != 1:
+            raise ValueError(f"'{self.op}' has one input, not {len(self.inputs)}")
+        if self.separator and self.op != "join":
+            raise ValueError("only 'join' has a separator")
+        if bool(self.path) != (self.op == "json_field"):
+            raise ValueError("'json_field', and no other, has a path")
+        return self
+
+    @property
+    def description(self) -> str:
+        """What it does, in words."""
+        details = {
+            "join": f" by {self.separator!r}",
+            "strip": "",
+            "json_field": f" {'.'.join(map(str, self.path))}",
+        }
+        return f"{self.op.replace('_', ' ')}{details[self.op]}"
+
+    @property
+    def label(self) -> str:
+        """How messages name it."""
+        return f"transform '{self.output}'"
+
+
+class Output(WireModel):
+    """A variable that somebody will read, and what they want of it.
+
+    Outputs of one `group` are wanted together: only the last of them to be ready matters.
+    """
+
+    variable: Name
+    objective: Objective = "latency"
+    group: Name | None = None
+
+
+class Program(WireModel):
+    """Semantic calls over Semantic Variables, submitted together; acyclic through its variables.
+
+    `variables` declares inputs: a value, or null for one that is set later.
+    """
+
+    variables: dict[Name, str | None] = Field(default_factory=dict, max_length=10_000)
+    transforms: list[Transform] = Field(default_factory=list, max_length=10_000)
+    calls: list[SemanticCall] = Field(default_factory=list, max_length=10_000)
+    outputs: list[Output] = Field(default_factory=list, max_length=10_000)
+
+
+class CallScope(WireModel):
+    """What a client knows of where a request belongs; it travels in headers.
+
+    Requests of one `thread` share a session that is opened at the first of them. Those of one
+    `group` are siblings, of which only the last to end matters; `group_size` is how many there are,
+    where that is known. The `tags` are those of the session that is opened.
+    """
+
+    thread: Name | None = None
+    group: Name | None = None
+    group_size: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    objective: Objective | None = None
+    tags: Tags = Field(default_factory=list)
+
+    def headers(self) -> dict[str, str]:
+        """It as a request's headers."""
+        values = {
+            THREAD_HEADER: self.thread,
+            GROUP_HEADER: self.group,
+            GROUP_SIZE_HEADER: self.group_size,
+            OBJECTIVE_HEADER: self.objective,
+            TAGS_HEADER: ",".join(quote(tag, safe="") for tag in self.tags) or None,
+        }
+        return {name: str(value) for name, value in values.items() if value is not None}
+
+
+class SessionRequest(WireModel):
+    """Body of `POST /v1/sessions`; a program saves a round trip.
+
+    `objective` is that of requests which state none, `thread` the one that the session belongs to.
+    """
+
+    program: Program | None = None
+    objective: Objective = "latency"
+    thread: Name | None = None
+    tags: Tags = Field(default_factory=list)

@@ -1,0 +1,150 @@
+"""Views: how sessions, calls and variables stand, and how errors look, as clients are told."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from parrot_backend.wire.parameters import WireModel
+from parrot_backend.wire.protocol import Objective
+
+CallState = Literal["waiting", "running", "done", "failed", "cancelled"]
+VariableState = Literal["pending", "ready", "failed"]
+
+
+class CallView(WireModel):
+    """How one call of a session stands; times are in seconds since the epoch.
+
+    It is `queued` when all its inputs are there, `started` when the engine begins to compute it,
+    where the engine tells, and `finished` when it is done, failed or cancelled. `objective` and
+    `group` are stated with the request or deduced from the program; `path` counts the calls from
+    this one to the output that is farthest away.
+    """
+
+    id: str
+    state: CallState
+    planned: bool
+    claimed: bool
+    output: str | None = None
+    inputs: list[str] = Field(default_factory=list)
+    objective: Objective = "latency"
+    group: str | None = None
+    path: int = 1
+    queued: float | None = None
+    started: float | None = None
+    first_token: float | None = None
+    finished: float | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class GroupView(WireModel):
+    """A task group: calls of which only the last to end matters; `size` is how many will be."""
+
+    name: str
+    size: int | None = None
+    calls: list[str]
+
+
+class VariableView(WireModel):
+    """How one Semantic Variable stands; `error` is set where `state` is `failed`."""
+
+    name: str
+    state: VariableState
+    value: str | None = None
+    error: str | None = None
+
+
+class EventList(WireModel):
+    """Answer of `GET /v1/sessions/{id}/events`."""
+
+    data: list["SessionEvent"]
+
+
+class VariableValue(WireModel):
+    """Body of `PUT /v1/sessions/{id}/variables/{name}`."""
+
+    value: str
+
+
+class SessionView(WireModel):
+    """Counts of a session's calls; answered by create, inspect and delete.
+
+    `unclaimed` calls were planned and done, but no request has been equal to them yet; `cancelled`
+    ones were stopped before their end.
+    """
+
+    id: str
+    object: Literal["session"] = "session"
+    closed: bool = False
+    created: float = 0.0
+    objective: Objective = "latency"
+    thread: str | None = None
+    tags: list[str] = Field(default_factory=list)
+    planned: int = 0
+    claimed: int = 0
+    unplanned: int = 0
+    unclaimed: int = 0
+    waiting: int = 0
+    running: int = 0
+    done: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class SessionList(WireModel):
+    """Answer of `GET /v1/sessions`."""
+
+    data: list[SessionView]
+
+
+class GraphView(WireModel):
+    """A session's program and how far it is.
+
+    A conversation is the calls whose prompts extend one another, in order of their turns.
+    """
+
+    calls: list[CallView]
+    variables: list[VariableView]
+    groups: list[GroupView] = Field(default_factory=list)
+    conversations: list[list[str]] = Field(default_factory=list)
+
+
+EventKind = Literal[
+    "variable_ready",
+    "variable_failed",
+    "call_planned",
+    "call_started",
+    "call_first_token",
+    "call_done",
+    "call_failed",
+    "call_cancelled",
+    "call_claimed",
+]
+
+
+class SessionEvent(WireModel):
+    """One step in a session's life; `seq` orders them, `time` is in seconds since the epoch."""
+
+    seq: int
+    time: float
+    kind: EventKind
+    name: str
+
+
+class ErrorDetail(WireModel):
+    """OpenAI's error shape."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorResponse(WireModel):
+    """Body of every answer that is not 2xx."""
+
+    error: ErrorDetail

@@ -1,0 +1,132 @@
+"""What can be asked of the backend: each operation as a request and a reading of its answer.
+
+No input or output happens here, so that the sync and the async client share all of it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+from parrot_backend.wire.protocol import SESSION_HEADER, CallScope, Program, SessionRequest
+from parrot_backend.wire.views import EventList, GraphView, SessionEvent, SessionList, SessionView
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Operation(Generic[T]):
+    """One request, and how its JSON answer is read.
+
+    `path` is relative to the backend's root, `params` is its query.
+    """
+
+    method: str
+    path: str
+    read: Callable[[Any], T]
+    body: Any = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def in_session(self) -> bool:
+        """Whether the request may claim a planned call."""
+        return SESSION_HEADER in self.headers
+
+    def without_session(self) -> "Operation[T]":
+        """The same request outside any session."""
+        headers = {k: v for k, v in self.headers.items() if k != SESSION_HEADER}
+        return replace(self, headers=headers)
+
+
+def chat(
+    body: Mapping[str, Any], session_id: str | None, scope: CallScope
+) -> Operation[dict[str, Any]]:
+    """A chat request in OpenAI's form, part of a session where one is named."""
+    headers = scope.headers() | ({SESSION_HEADER: session_id} if session_id else {})
+    return Operation("POST", "/v1/chat/completions", _as_it_is, dict(body), headers=headers)
+
+
+def completion(body: Mapping[str, Any], scope: CallScope) -> Operation[dict[str, Any]]:
+    """A request in OpenAI's form to go on from raw prompts; it claims nothing."""
+    headers = scope.headers()
+    return Operation("POST", "/v1/completions", _as_it_is, dict(body), headers=headers)
+
+
+def tokenize(body: Mapping[str, Any]) -> Operation[list[int]]:
+    """The token ids of a text, or of messages in the model's chat template."""
+    return Operation("POST", "/v1/tokenize", _tokens, dict(body))
+
+
+def models() -> Operation[list[dict[str, Any]]]:
+    """The models that are served."""
+    return Operation("GET", "/v1/models", _data)
+
+
+def open_session(program: Program | None, scope: CallScope) -> Operation[SessionView]:
+    """A new session, its first program submitted with it."""
+    opening = SessionRequest(
+        program=program,
+        objective=scope.objective or "latency",
+        thread=scope.thread,
+        tags=scope.tags,
+    )
+    body = opening.model_dump(mode="json")
+    return Operation("POST", "/v1/sessions", SessionView.model_validate, body)
+
+
+def sessions(thread: str | None) -> Operation[list[SessionView]]:
+    """The sessions that can be inspected, those of one thread where it is named."""
+    params = {} if thread is None else {"thread": thread}
+    return Operation("GET", "/v1/sessions", _sessions, params=params)
+
+
+def session(session_id: str) -> Operation[SessionView]:
+    """A session's counts."""
+    return Operation("GET", _session_path(session_id), SessionView.model_validate)
+
+
+def close_session(session_id: str) -> Operation[SessionView]:
+    """Ends a session: what was planned and not claimed is cancelled and counted."""
+    return Operation("DELETE", _session_path(session_id), SessionView.model_validate)
+
+
+def submit(session_id: str, program: Program) -> Operation[SessionView]:
+    """More calls for a session."""
+    path = _session_path(session_id, "/program")
+    return Operation("POST", path, SessionView.model_validate, program.model_dump(mode="json"))
+
+
+def events(session_id: str, after: int) -> Operation[list[SessionEvent]]:
+    """A session's events with a number above `after`, in order."""
+    path = _session_path(session_id, "/events")
+    return Operation("GET", path, _events, params={"after": after})
+
+
+def graph(session_id: str) -> Operation[GraphView]:
+    """A session's calls and variables, and how far they are."""
+    return Operation("GET", _session_path(session_id, "/graph"), GraphView.model_validate)
+
+
+def _session_path(session_id: str, rest: str = "") -> str:
+    return f"/v1/sessions/{quote(session_id, safe='')}{rest}"
+
+
+def _as_it_is(answer: Any) -> dict[str, Any]:
+    return dict(answer)
+
+
+def _tokens(answer: Any) -> list[int]:
+    return list(answer["tokens"])
+
+
+def _data(answer: Any) -> list[dict[str, Any]]:
+    return list(answer["data"])
+
+
+def _sessions(answer: Any) -> list[SessionView]:
+    return SessionList.model_validate(answer).data
+
+
+def _events(answer: Any) -> list[SessionEvent]:
+    return EventList.model_validate(answer).data

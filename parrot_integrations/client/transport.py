@@ -1,0 +1,188 @@
+"""How operations reach the backend: whose it is, connections that are kept, and requests sent again."""
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import AsyncGenerator, Generator, Hashable
+from contextlib import aclosing, closing
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+
+from parrot_integrations.client import managed
+from parrot_integrations.client.answers import checked, read, translated
+from parrot_integrations.client.connections import UNIX, Connections, address
+from parrot_integrations.client.errors import BackendConnectionError, BackendStartError, ParrotError
+from parrot_integrations.client.operations import Operation
+from parrot_integrations.client.sse import EventDecoder
+
+T = TypeVar("T")
+
+_FIRST_DELAY, _LONGEST_DELAY, _LONGEST_RETRY_AFTER = 0.5, 8.0, 60.0
+_RETRYABLE_STATUS = {429, 502, 503}
+_NO_ROOM = {"session_not_found", "session_full"}
+
+
+class Transport:
+    """Sends operations to one backend, from threads and event loops, and reads what comes back.
+
+    See `ParrotClient`, which says what there is to send.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        api_key: str | None = None,
+        model: str | None = None,
+        timeout: float = 600.0,
+        max_retries: int = 2,
+    ) -> None:
+        self.base_url, self.api_key, self.model = settings(base_url, api_key, model)
+        self.timeout = timeout
+        self.max_retries = max_retries
+        self._connections = Connections(
+            self.base_url or "http://127.0.0.1",
+            timeout=timeout,
+            headers={"Authorization": f"Bearer {self.api_key}"} if self.api_key else {},
+        )
+
+    @property
+    def key(self) -> Hashable:
+        """Identifies the backend, and who asks: equal for clients that can share a session."""
+        return self.base_url, self.api_key, None if self.base_url else self.model
+
+    def close(self) -> None:
+        """Closes idle and busy connections; a later request opens new ones."""
+        self._connections.close()
+
+    async def aclose(self) -> None:
+        """As `close`, and waits for the running event loop's."""
+        await self._connections.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def _run(self, operation: Operation[T]) -> T:
+        return read(operation, self._open(operation))
+
+    async def _arun(self, operation: Operation[T]) -> T:
+        return read(operation, await self._aopen(operation))
+
+    def _events(self, operation: Operation[T]) -> Generator[dict[str, Any], None, None]:
+        decoder = EventDecoder()
+        with closing(self._open(operation, stream=True)) as response, translated(response.url):
+            for chunk in response.iter_bytes():
+                yield from decoder.feed(chunk)
+        decoder.finish()
+
+    async def _aevents(self, operation: Operation[T]) -> AsyncGenerator[dict[str, Any], None]:
+        decoder = EventDecoder()
+        async with aclosing(await self._aopen(operation, stream=True)) as response:
+            with translated(response.url):
+                async for chunk in response.aiter_bytes():
+                    for event in decoder.feed(chunk):
+                        yield event
+        decoder.finish()
+
+    def _open(self, operation: Operation[T], *, stream: bool = False) -> httpx.Response:
+        """The answer, or its head where `stream`, after as many attempts as it takes."""
+        attempt = 0
+        while True:
+            try:
+                return self._attempt(operation, stream)
+            except ParrotError as error:
+                operation, delay = self._recovery(operation, error, attempt)
+            time.sleep(delay)
+            attempt += 1
+
+    async def _aopen(self, operation: Operation[T], *, stream: bool = False) -> httpx.Response:
+        attempt = 0
+        while True:
+            try:
+                return await self._aattempt(operation, stream)
+            except ParrotError as error:
+                operation, delay = self._recovery(operation, error, attempt)
+            await asyncio.sleep(delay)
+            attempt += 1
+
+    def _attempt(self, operation: Operation[T], stream: bool) -> httpx.Response:
+        root = self.base_url or managed.base_url(self.model)
+        http = self._connections.of_process()
+        with translated(root):
+            response = http.send(_request(http, root, operation), stream=stream)
+            if response.is_error:
+                response.read()
+        return checked(response)
+
+    async def _aattempt(self, operation: Operation[T], stream: bool) -> httpx.Response:
+        root = self.base_url or await managed.abase_url(self.model)
+        http = await self._connections.of_loop()
+        with translated(root):
+            response = await http.send(_request(http, root, operation), stream=stream)
+            if response.is_error:
+                await response.aread()
+        return checked(response)
+
+    def _recovery(
+        self, operation: Operation[T], error: ParrotError, attempt: int
+    ) -> tuple[Operation[T], float]:
+        """What to send after a failed attempt, and after how many seconds; or raises the error."""
+        if operation.in_session and error.code in _NO_ROOM:
+            # A plan is only a hint: without its session the request is an ordinary one.
+            return operation.without_session(), 0.0
+        if attempt >= self.max_retries or not _is_retryable(error):
+            raise error
+        if error.retry_after is not None:
+            return operation, min(error.retry_after, _LONGEST_RETRY_AFTER)
+        return operation, min(_FIRST_DELAY * 2**attempt, _LONGEST_DELAY) * random.uniform(0.75, 1)
+
+
+def settings(
+    base_url: str | None, api_key: str | None, model: str | None
+) -> tuple[str | None, str | None, str | None]:
+    """The three with the environment's values in place of None; a managed backend's URL is None."""
+    base_url = base_url or os.environ.get("PARROT_BASE_URL")
+    api_key = api_key or os.environ.get("PARROT_API_KEY")
+    root = _root(base_url) if base_url else None
+    return root, api_key or None, managed.named_model(model)
+
+
+def _root(base_url: str) -> str:
+    if base_url.startswith(UNIX):
+        return base_url
+    root = base_url.rstrip("/").removesuffix("/v1").rstrip("/")
+    url = urlsplit(root)
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise ValueError(
+            f"base_url must look like http://127.0.0.1:8642 or unix:/path, not {base_url!r}"
+        )
+    return root
+
+
+def _request(
+    http: httpx.Client | httpx.AsyncClient, root: str, operation: Operation[Any]
+) -> httpx.Request:
+    return http.build_request(
+        operation.method,
+        address(root) + operation.path,
+        json=operation.body,
+        params=operation.params or None,
+        headers=operation.headers,
+    )
+
+
+def _is_retryable(error: ParrotError) -> bool:
+    lost = isinstance(error, BackendConnectionError) and not isinstance(error, BackendStartError)
+    return lost or error.status in _RETRYABLE_STATUS

@@ -1,0 +1,269 @@
+"""`compile()`: the same runnable, with its calls handed to the backend before it asks for them."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing
+from contextvars import copy_context
+from dataclasses import replace
+from typing import Any, TypeVar, cast
+
+from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, ensure_config
+from langchain_core.runnables.base import RunnableBindingBase, RunnableLike, coerce_to_runnable
+from langchain_core.runnables.config import get_config_list
+from pydantic import Field
+
+from parrot_backend.wire.protocol import Objective
+from parrot_integrations.langchain.compiling import rules as rules  # registers them
+from parrot_integrations.langchain.compiling.planner import Planner, StepContext, rule
+from parrot_integrations.langchain.compiling.rebuilt import observed
+from parrot_integrations.langchain.compiling.running import (
+    INPUT,
+    CompiledRun,
+    adrawn,
+    ainput_chunks,
+    drawn,
+    input_chunks,
+)
+from parrot_integrations.planning.plan import Plan
+from parrot_integrations.planning.report import Format, report
+from parrot_integrations.planning.session import OnSession, PlannedSession, run_objective
+from parrot_integrations.planning.values import BreakError, Unknown
+
+logger = logging.getLogger(__name__)
+
+Input = TypeVar("Input")
+Output = TypeVar("Output")
+
+_BATCH_OPTIONS = {"return_exceptions"}
+
+
+class CompiledRunnable(RunnableBindingBase[Input, Output]):  # type: ignore[no-redef]
+    """A runnable whose LLM calls are predicted from its input, submitted at once, and then claimed.
+
+    The original runs natively, so results, callbacks, config, retries and errors are LangChain's own;
+    a wrong prediction costs time, never correctness. It opens no run of its own. Behind a step that
+    can't be planned, the plan goes on as soon as that step's output is there.
+    """
+
+    objective: Objective | None = None
+    on_session: OnSession | None = Field(default=None, exclude=True)
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """Serialize the original instead, and compile it again."""
+        return False
+
+    def explain(
+        self,
+        input: Input,
+        config: RunnableConfig | None = None,
+        *,
+        analyze: bool = False,
+        format: Format = "text",
+        **kwargs: Any,
+    ) -> str:
+        """What is planned for an input: calls, what they share, what is deduced of them, and breaks.
+
+        Nothing runs, and no callback fires, unless it is to be analyzed.
+
+        Args:
+            input: as for `invoke`.
+            config: as for `invoke`.
+            analyze: run it, and tell what came of the plan: tokens shared, times, critical path,
+                calls that nobody asked for.
+            format: `text`, or `mermaid` for a flowchart.
+            kwargs: as for `invoke`.
+        """
+        objective = run_objective(self.objective)
+        if not analyze:
+            return report(self.plan([input], config, kwargs), objective, format=format)
+        sessions: list[PlannedSession] = []
+        self.model_copy(update={"on_session": sessions.append}).invoke(input, config, **kwargs)
+        if not sessions:  # there was nothing to plan
+            return report(self.plan([input], config, kwargs), objective, format=format)
+        return report(sessions[0].plan, objective, format=format, ran=sessions[0])
+
+    def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:
+        """`invoke` of the original, planned."""
+        with self._run(self.plan([input], config, kwargs)) as run:
+            output: Output = run.context.run(run.native.invoke, input, config, **kwargs)
+            return output
+
+    async def ainvoke(
+        self, input: Input, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Output:
+        """`ainvoke` of the original, planned."""
+        async with self._run(self.plan([input], config, kwargs)) as run:
+            return await asyncio.create_task(
+                run.native.ainvoke(input, config, **kwargs), context=run.context
+            )
+
+    def batch(
+        self,
+        inputs: list[Input],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        **kwargs: Any,
+    ) -> list[Output]:
+        """`batch` of the original; all inputs are one plan."""
+        configs = get_config_list(config, len(inputs)) if inputs else []
+        with self._run(self.plan(inputs, configs, kwargs)) as run:
+            return run.context.run(run.native.batch, inputs, configs, **kwargs)
+
+    async def abatch(
+        self,
+        inputs: list[Input],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        **kwargs: Any,
+    ) -> list[Output]:
+        """`abatch` of the original; all inputs are one plan."""
+        configs = get_config_list(config, len(inputs)) if inputs else []
+        async with self._run(self.plan(inputs, configs, kwargs)) as run:
+            return await asyncio.create_task(
+                run.native.abatch(inputs, configs, **kwargs), context=run.context
+            )
+
+    def batch_as_completed(  # type: ignore[override]
+        self, inputs: Sequence[Input], config: Any = None, **kwargs: Any
+    ) -> Iterator[tuple[int, Output | Exception]]:
+        """`batch_as_completed` of the original; all inputs are one plan."""
+        configs = get_config_list(config, len(inputs)) if inputs else []
+        yield from self._iterate(
+            self.plan(inputs, configs, kwargs),
+            lambda native: native.batch_as_completed(inputs, configs, **kwargs),
+        )
+
+    def abatch_as_completed(  # type: ignore[override]
+        self, inputs: Sequence[Input], config: Any = None, **kwargs: Any
+    ) -> AsyncIterator[tuple[int, Output | Exception]]:
+        """`abatch_as_completed` of the original; all inputs are one plan."""
+        configs = get_config_list(config, len(inputs)) if inputs else []
+        return self._aiterate(
+            self.plan(inputs, configs, kwargs),
+            lambda native: native.abatch_as_completed(inputs, configs, **kwargs),
+        )
+
+    def stream(
+        self, input: Input, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Iterator[Output]:
+        """`stream` of the original, planned."""
+        plan = self.plan([input], config, kwargs)
+        yield from self._iterate(plan, lambda native: native.stream(input, config, **kwargs))
+
+    def astream(
+        self, input: Input, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[Output]:
+        """`astream` of the original, planned."""
+        plan = self.plan([input], config, kwargs)
+        return self._aiterate(plan, lambda native: native.astream(input, config, **kwargs))
+
+    def transform(
+        self, input: Iterator[Input], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Iterator[Output]:
+        """`transform` of the original, planned when the input has come to its end."""
+        plan, outside = self.plan([Unknown()], config, kwargs), copy_context()
+        yield from self._iterate(
+            plan,
+            lambda native: native.transform(input_chunks(outside, input), config, **kwargs),
+        )
+
+    def atransform(
+        self, input: AsyncIterator[Input], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[Output]:
+        """`atransform` of the original, planned when the input has come to its end."""
+        plan, outside = self.plan([Unknown()], config, kwargs), copy_context()
+        return self._aiterate(
+            plan,
+            lambda native: native.atransform(ainput_chunks(outside, input), config, **kwargs),
+        )
+
+    def astream_events(  # type: ignore[override]
+        self, input: Input, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        """`astream_events` of the original; planned but for version v3, whose result is no iterator."""
+        if kwargs.get("version") == "v3":
+            return cast("AsyncIterator[Any]", super().astream_events(input, config, **kwargs))
+        return self._aiterate(
+            self.plan([input], config, {}),
+            lambda native: native.astream_events(input, config, **kwargs),
+        )
+
+    def plan(self, inputs: Sequence[Any], config: Any = None, kwargs: Any = None) -> Plan:
+        """The plan for inputs, with their configurations or one for all; nothing is submitted."""
+        planner = Planner()
+        kwargs = {**self.kwargs, **(kwargs or {})}
+        context = StepContext({k: v for k, v in kwargs.items() if k not in _BATCH_OPTIONS})
+        configs = config if isinstance(config, list) else [config] * len(inputs)
+        try:
+            for index, (value, of_input) in enumerate(zip(inputs, configs, strict=True)):
+                if isinstance(value, Unknown):
+                    planner.plan.unknowns[INPUT, (index,)] = value
+                configurable = ensure_config(of_input).get("configurable", {})
+                own = replace(context, configurable=configurable).element(index)
+                planner.step(self.bound, value, own)
+        except Exception:
+            # Whatever went wrong, the run must not notice: it never needs the plan.
+            logger.exception("planning failed, running without a plan")
+            return Plan()
+        return planner.plan
+
+    def _run(self, plan: Plan) -> CompiledRun:
+        bound = observed(self.bound) if plan.open else self.bound
+        native: Runnable[Any, Any] = RunnableBinding(
+            bound=bound, kwargs=self.kwargs, config=self.config
+        )
+        return CompiledRun(native, plan, self.objective, self.on_session)
+
+    def _iterate(
+        self, plan: Plan, start: Callable[[Runnable[Any, Any]], Iterator[Any]]
+    ) -> Iterator[Any]:
+        """The session is active while the original works, not while the consumer has the item."""
+        with self._run(plan) as run:
+            yield from drawn(run.context, run.context.run(start, run.native))
+
+    async def _aiterate(
+        self, plan: Plan, start: Callable[[Runnable[Any, Any]], AsyncIterator[Any]]
+    ) -> AsyncGenerator[Any, None]:
+        async with self._run(plan) as run:
+            items = adrawn(run.context, run.context.run(start, run.native))
+            async with aclosing(items):
+                async for item in items:
+                    yield item
+
+
+@rule(CompiledRunnable)
+def _compiled(
+    planner: Planner, runnable: CompiledRunnable[Any, Any], value: Any, context: StepContext
+) -> Any:
+    """It opens a session of its own, which its calls are in."""
+    raise BreakError(
+        "is compiled by itself and plans its own calls",
+        "Compile only the whole chain: then all of it is one plan.",
+    )
+
+
+def compile(
+    runnable: RunnableLike[Input, Output],
+    *,
+    objective: Objective | None = None,
+    on_session: Callable[[PlannedSession], None] | None = None,
+) -> CompiledRunnable[Input, Output]:
+    """Compile a runnable: its LLM calls are planned per input and started before it asks for them.
+
+    Args:
+        runnable: any runnable, or what LangChain makes one of: a function, a dict. What can't be
+            planned is a graph break and runs as always.
+        objective: what the reader of the result wants: `latency` or `throughput`; by default what
+            the `parrot_session` around a run wants, else `latency`. `ttft` and `tpot` are served
+            like `latency` today.
+        on_session: called with each run's session when it opens, for progress and inspection.
+
+    Raises:
+        TypeError: LangChain makes no runnable of it.
+    """
+    if isinstance(runnable, CompiledRunnable):
+        given = {"objective": objective, "on_session": on_session}
+        return runnable.model_copy(update={k: v for k, v in given.items() if v is not None})
+    # Its overloads take each kind of runnable, but not the union of them.
+    bound: Runnable[Input, Output] = coerce_to_runnable(cast("Any", runnable))
+    return CompiledRunnable(bound=bound, objective=objective, on_session=on_session)

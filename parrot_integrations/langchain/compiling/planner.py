@@ -1,0 +1,110 @@
+"""The walk: one rule per runnable type, found by exact type; anything else is a graph break."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from langchain_core.runnables import Runnable
+
+from parrot_integrations.planning.plan import Plan
+from parrot_integrations.planning.values import BreakError, NotYetError, Unknown, known
+
+StepPath = tuple[int | str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepContext:
+    """What a step gets beside its input, and which step it is.
+
+    `place` leads from the root of the runnable to the step, as in `rebuilt.observed`; `elements` are
+    the indices of the inputs and of the elements of maps that it works on.
+    """
+
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    configurable: Mapping[str, Any] = field(default_factory=dict)
+    place: StepPath = ()
+    elements: tuple[int, ...] = ()
+
+    @property
+    def key(self) -> tuple[StepPath, tuple[int, ...]]:
+        """Identifies one execution of one step."""
+        return self.place, self.elements
+
+    def at(self, *place: int | str, kwargs: Mapping[str, Any] | None = None) -> "StepContext":
+        """For a step inside; without `kwargs` it gets no keyword arguments."""
+        return replace(self, place=self.place + place, kwargs=kwargs or {})
+
+    def element(self, index: int) -> "StepContext":
+        """For one element of a map."""
+        return replace(self, elements=(*self.elements, index))
+
+
+Rule = Callable[["Planner", Any, Any, StepContext], Any]
+
+RULES: dict[type | str, Rule] = {}
+
+
+def rule(*runnable_types: type | str) -> Callable[[Rule], Rule]:
+    """Register the transfer function of runnable types: symbolic input to symbolic output.
+
+    A rule is called as `(planner, runnable, value, context)`. It runs no user code. It raises
+    `BreakError` where it can't go on, and `NotYetError` where a value has to be known first. A type
+    of a package that need not be installed is given as `module.Class`. Subclasses are not covered:
+    they may do something else.
+    """
+
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(runnable_types, function))
+        return function
+
+    return register
+
+
+def exact_type(runnable: Runnable[Any, Any]) -> type:
+    """Its class; of a generic class with arguments, `RunnableParallel[...]`, the class without."""
+    metadata = getattr(type(runnable), "__pydantic_generic_metadata__", None)
+    return (metadata or {}).get("origin") or type(runnable)
+
+
+def find_rule(runnable: Runnable[Any, Any]) -> Rule | None:
+    """The rule of a runnable's exact type."""
+    kind = exact_type(runnable)
+    return RULES.get(kind) or RULES.get(f"{kind.__module__}.{kind.__qualname__}")
+
+
+class Planner:
+    """Walks a runnable with symbolic values and collects a plan for one backend."""
+
+    def __init__(self) -> None:
+        self.plan = Plan()
+
+    def step(self, runnable: Runnable[Any, Any], value: Any, context: StepContext) -> Any:
+        """The symbolic output of one runnable; an `Unknown` for what is behind a graph break."""
+        result = Unknown()
+        self._attempt(runnable, value, context, result)
+        if result.settled:
+            return result.value
+        self.plan.unknowns[context.key] = result
+        return result
+
+    def _attempt(
+        self, runnable: Runnable[Any, Any], value: Any, context: StepContext, result: Unknown
+    ) -> None:
+        """Settle the step's output, or try again when what it needs is known."""
+        try:
+            if isinstance(value, Unknown):
+                raise NotYetError(value)
+            result.settle(self._apply(runnable, value, context))
+        except NotYetError as waiting:
+            waiting.unknown.then(lambda: self._attempt(runnable, known(value), context, result))
+        except BreakError as stop:
+            self.plan.stop(stop.where or runnable.get_name(), stop.reason, stop.remedy)
+
+    def _apply(self, runnable: Runnable[Any, Any], value: Any, context: StepContext) -> Any:
+        found = find_rule(runnable)
+        if found is None:
+            raise BreakError(
+                "is not a step that can be planned",
+                "It runs as always; what comes after it is planned when its output is there.",
+            )
+        return found(self, runnable, value, context)

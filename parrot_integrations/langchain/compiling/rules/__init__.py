@@ -1,0 +1,12 @@
+"""One small rule per runnable type; importing this package registers them all."""
+
+from parrot_integrations.langchain.compiling.rules import (
+    choose,
+    classic,
+    compose,
+    models,
+    prompts,
+    texts,
+)
+
+__all__ = ["choose", "classic", "compose", "models", "prompts", "texts"]

@@ -1,0 +1,90 @@
+"""Rules for runnables that put others together: sequence, parallel, assign, pick, map."""
+
+from typing import Any
+
+from langchain_core.runnables import (
+    RouterRunnable,
+    RunnableAssign,
+    RunnableParallel,
+    RunnablePassthrough,
+    RunnablePick,
+    RunnableSequence,
+)
+from langchain_core.runnables.base import RunnableEach
+
+from parrot_integrations.langchain.compiling.planner import Planner, StepContext, rule
+from parrot_integrations.langchain.compiling.rules.inputs import as_dict
+from parrot_integrations.planning.values import BreakError, need
+
+
+@rule(RunnableSequence)
+def sequence(
+    planner: Planner, runnable: RunnableSequence[Any, Any], value: Any, context: StepContext
+) -> Any:
+    """Step by step; only the first step gets the keyword arguments, as in `RunnableSequence.invoke`."""
+    for index, step in enumerate(runnable.steps):
+        kwargs = context.kwargs if index == 0 else None
+        value = planner.step(step, value, context.at("steps", index, kwargs=kwargs))
+    return value
+
+
+@rule(RunnableParallel)
+def parallel(
+    planner: Planner, runnable: RunnableParallel[Any], value: Any, context: StepContext
+) -> Any:
+    """Every branch gets the same input; `RunnableParallel` drops the keyword arguments."""
+    return {
+        key: planner.step(step, value, context.at("steps", key))
+        for key, step in runnable.steps__.items()
+    }
+
+
+@rule(RunnableAssign)
+def assign(planner: Planner, runnable: RunnableAssign, value: Any, context: StepContext) -> Any:
+    """The input, and over it what the mapper adds."""
+    added = planner.step(runnable.mapper, value, context.at("mapper", kwargs=context.kwargs))
+    return {**as_dict(value), **as_dict(added)}
+
+
+@rule(RunnablePick)
+def pick(planner: Planner, runnable: RunnablePick, value: Any, context: StepContext) -> Any:
+    """One key's value, or the part of the dict that a list of keys names."""
+    value = as_dict(value)
+    if isinstance(runnable.keys, str):
+        return value.get(runnable.keys)
+    return {key: value[key] for key in runnable.keys if key in value} or None
+
+
+@rule(RunnablePassthrough)
+def passthrough(
+    planner: Planner, runnable: RunnablePassthrough[Any], value: Any, context: StepContext
+) -> Any:
+    """The input as it is; a function given to it is user code."""
+    if runnable.func is not None or runnable.afunc is not None:
+        raise BreakError("calls a function of yours")
+    return value
+
+
+@rule(RunnableEach)
+def each(
+    planner: Planner, runnable: RunnableEach[Any, Any], value: Any, context: StepContext
+) -> Any:
+    """`.map()`: once per element, where the list's length is known."""
+    if type(value) is not list:
+        raise BreakError("maps over something whose length is not known yet")
+    inside = context.at("bound", kwargs=context.kwargs)
+    return [
+        planner.step(runnable.bound, item, inside.element(index))
+        for index, item in enumerate(value)
+    ]
+
+
+@rule(RouterRunnable)
+def router(
+    planner: Planner, runnable: RouterRunnable[Any], value: Any, context: StepContext
+) -> Any:
+    """The runnable that the input's `key` names gets the input's `input`."""
+    key = need(as_dict(value).get("key"))
+    if type(key) is not str or key not in runnable.runnables or "input" not in value:
+        raise BreakError("gets something else than a key that it knows and an input")
+    return planner.step(runnable.runnables[key], value["input"], context.at("runnables", key))

