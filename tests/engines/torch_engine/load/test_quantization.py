@@ -58,9 +58,9 @@ def test_the_model_goes_on_with_rounded_weights(tiny_path: str) -> None:
     loaded = fresh(tiny_path)
     before = {name: m.weight for name, m in loaded.model.named_modules() if _is_product(m)}
     rounded = quantize(loaded.model, loaded.shapes, TEXT)
-    assert set(rounded) == {f"{name}.{kind}" for name in before for kind in ("weight", "steps")}
+    assert set(rounded) == {f"{name}.{kind}" for name in before for kind in ("weight", "scales")}
     for name, weight in before.items():
-        whole, steps = rounded[f"{name}.weight"], rounded[f"{name}.steps"]
+        whole, steps = rounded[f"{name}.weight"], rounded[f"{name}.scales"]
         assert whole.dtype == torch.int8
         now = loaded.model.get_submodule(name).weight
         torch.testing.assert_close(now, whole * steps[:, None])
