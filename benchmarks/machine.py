@@ -13,6 +13,8 @@ import torch
 from peer import Answer, Spec
 from peers.worker import Request
 
+_INSTRUCTION_SETS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "amx_tile")
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -44,14 +46,14 @@ class Shape:
 
 
 def machine() -> str:
-    """Its processor, cores and system."""
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    processor = names[0] if names else platform.processor()
-    return f"{processor}, {os.cpu_count()} cores, {platform.platform()}"
+    """Its processor, instruction sets that decide its speed, cores and system."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    known = {
+        key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)
+    }
+    sets = [name for name in _INSTRUCTION_SETS if name in known.get("flags", "").split()]
+    processor = known.get("model name") or platform.processor()
+    return f"{processor} ({', '.join(sets)}), {os.cpu_count()} cores, {platform.platform()}"
 
 
 def measure_limits() -> Limits:

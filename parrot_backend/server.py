@@ -33,16 +33,19 @@ class StartError(ParrotError):
 def bind(host: str, port: int) -> socket.socket:
     """Take a TCP address; nobody can connect until `run` listens on it.
 
+    The socket says that it is TCP's: only then does asyncio turn Nagle's algorithm off on what it
+    accepts, and without that an answer waits for the client's delayed acknowledgement.
+
     Raises:
         StartError: there is no such host, or the address can't be had.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     except OSError as error:
         raise StartError(f"there is no host '{host}': {error.strerror}") from None
     # 'localhost' may be both ::1 and 127.0.0.1; clients that try one address try the second.
-    family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    family, kind, protocol, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
+    sock = socket.socket(family, kind, protocol)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind(address)

@@ -9,7 +9,8 @@ from parrot_backend.wire.messages import (
     TextSegment,
     VariableSegment,
 )
-from parrot_backend.wire.protocol import ChatRequest, SemanticCall, Transform
+from parrot_backend.wire.protocol import ChatRequest, SemanticCall
+from parrot_backend.wire.transforms import Transform
 
 
 def text(template: str) -> Text:

@@ -1,6 +1,5 @@
 """A real server in a thread, so that a test can look at the engine behind it."""
 
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ import uvicorn
 
 from parrot_backend.api.app import create_app
 from parrot_backend.engines.base import Engine
+from parrot_backend.server import bind, url_of
 from parrot_backend.serving.limits import Limits
 
 
@@ -23,7 +23,7 @@ def serving(
 ) -> Iterator[str]:
     """Base URL of a server over `engine`, on a free port; what runs at its end has `grace` seconds."""
     app = create_app(engine, api_key=api_key, limits=limits)
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = bind("127.0.0.1", 0)
     server = uvicorn.Server(
         uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=grace)
     )
@@ -33,7 +33,7 @@ def serving(
         while not server.started:
             assert thread.is_alive(), "the server did not start"
             time.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield url_of(listener)
     finally:
         server.should_exit = True
         thread.join(timeout=30)

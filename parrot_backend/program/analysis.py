@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import groupby
 
-from parrot_backend.program.graph import Graph, Node, inputs_of
+from parrot_backend.program.graph import Graph, Node
 from parrot_backend.wire.protocol import Objective, Output, SemanticCall
 
 
@@ -67,7 +67,7 @@ def rewritten(graph: Graph, call: SemanticCall) -> SemanticCall | None:
     Each step of a refine chain hands on the answer before, as does a call that corrects or continues
     another's. Of several answers, which are being combined, none is repeated.
     """
-    made_of = _upstream(graph, inputs_of(call), past_calls=False)
+    made_of = _upstream(graph, graph.inputs[call.output], past_calls=False)
     answered = [node for name in made_of if isinstance(node := graph.producers[name], SemanticCall)]
     return answered[0] if len(answered) == 1 else None
 
@@ -108,7 +108,7 @@ def _upstream(graph: Graph, variables: list[str], *, past_calls: bool = True) ->
         found.add(name)
         producer: Node | None = graph.producers[name]
         if producer is not None and (past_calls or not isinstance(producer, SemanticCall)):
-            stack += inputs_of(producer)
+            stack += graph.inputs[name]
     return found
 
 

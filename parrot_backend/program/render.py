@@ -1,72 +1,85 @@
-"""From segments to text: the one place where a semantic call becomes an ordinary request."""
+"""From segments to text: the one place where a semantic call becomes an ordinary request.
 
-import json
+Everywhere `values` has the variables' values, and `texts` the shared texts of the program.
+"""
+
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from parrot_backend.wire.errors import DependencyError
-from parrot_backend.wire.messages import ChatMessage, Text, TextSegment
-from parrot_backend.wire.protocol import ChatRequest, SemanticCall, Transform
+from parrot_backend.program.transforms import check_length, transformed
+from parrot_backend.wire.messages import ChatMessage, Segment, Text, TextSegment, VariableSegment
+from parrot_backend.wire.protocol import ChatRequest, SemanticCall
 from parrot_backend.wire.tools import ChatParameters
+from parrot_backend.wire.transforms import Transform
+
+Values = Mapping[str, str]
+
+_PARAMETERS = tuple(ChatParameters.model_fields)
 
 
-def render_text(text: Text, values: Mapping[str, str]) -> str:
+def render_text(text: Text, values: Values, texts: Sequence[str] = ()) -> str:
     """The segments' texts, joined without separator."""
-    return "".join(s.text if isinstance(s, TextSegment) else values[s.name] for s in text)
+    return "".join([_piece(segment, values, texts) for segment in text])
 
 
-def render_transform(transform: Transform, values: Mapping[str, str]) -> str:
+def render_transform(transform: Transform, values: Values, texts: Sequence[str] = ()) -> str:
     """The value that the transform writes.
 
     Raises:
-        DependencyError: its input is no JSON, or has no string at the path.
+        DependencyError: its input is no JSON, or has nothing at the path or index.
+        InvalidRequestError: the value, or an input, would be too long.
     """
-    texts = [render_text(text, values) for text in transform.inputs]
-    if transform.op == "join":
-        return transform.separator.join(texts)
-    return texts[0].strip() if transform.op == "strip" else _json_field(transform, texts[0])
+    label = f"an input of {transform.label}"
+    inputs = [_bounded(text, values, texts, label) for text in transform.inputs]
+    return transformed(transform, inputs)
 
 
-def _json_field(transform: Transform, text: str) -> str:
-    try:
-        value: Any = json.loads(text)
-        for step in transform.path:
-            value = value[step]
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise _unfit(transform, f"{type(error).__name__}: {error}") from None
-    if not isinstance(value, str):
-        raise _unfit(transform, f"it is a {type(value).__name__}, not a string")
-    return value
+def render_call(call: SemanticCall, values: Values, texts: Sequence[str] = ()) -> ChatRequest:
+    """The request that the framework will send when it comes to this call.
 
-
-def _unfit(transform: Transform, reason: str) -> DependencyError:
-    message = f"{transform.label} finds no {transform.description} in its input: {reason}"
-    return DependencyError(message, param=transform.output)
-
-
-def render_call(call: SemanticCall, values: Mapping[str, str]) -> ChatRequest:
-    """The request that the framework will send when it comes to this call."""
-    parameters = {name: getattr(call, name) for name in ChatParameters.model_fields}
+    Raises:
+        InvalidRequestError: a message would be too long.
+    """
+    given = ((name, getattr(call, name)) for name in _PARAMETERS)
+    label = f"a message of {call.label}"
     messages = [
         ChatMessage(
             role=m.role,
-            content=render_text(m.content, values),
+            content=_bounded(m.content, values, texts, label),
             name=m.name,
             tool_calls=m.tool_calls,
             tool_call_id=m.tool_call_id,
         )
         for m in call.messages
     ]
+    parameters = {name: value for name, value in given if value is not None}
     return ChatRequest(messages=messages, **parameters)
 
 
-def render_beginning(call: SemanticCall, values: Mapping[str, str], example: str) -> ChatRequest:
-    """The request up to its first variable that has no value yet, which is `example` here."""
+def render_beginning(
+    call: SemanticCall, values: Values, example: str, texts: Sequence[str] = ()
+) -> ChatRequest:
+    """The request up to its first variable that has no value yet, which is `example` here.
+
+    Raises:
+        InvalidRequestError: a message would be too long.
+    """
     for index, message in enumerate(call.messages):
         for position, segment in enumerate(message.content):
-            if not isinstance(segment, TextSegment) and segment.name not in values:
+            if isinstance(segment, VariableSegment) and segment.name not in values:
                 cut = message.model_copy(update={"content": message.content[: position + 1]})
                 call = call.model_copy(update={"messages": [*call.messages[:index], cut]})
-                return render_call(call, defaultdict(lambda: example, values))
-    return render_call(call, values)
+                return render_call(call, defaultdict(lambda: example, values), texts)
+    return render_call(call, values, texts)
+
+
+def _bounded(text: Text, values: Values, texts: Sequence[str], label: str) -> str:
+    pieces = [_piece(segment, values, texts) for segment in text]
+    check_length(sum(map(len, pieces)), label)
+    return "".join(pieces)
+
+
+def _piece(segment: Segment, values: Values, texts: Sequence[str]) -> str:
+    if isinstance(segment, TextSegment):
+        return segment.text
+    return values[segment.name] if isinstance(segment, VariableSegment) else texts[segment.index]

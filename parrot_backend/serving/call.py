@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 
 from parrot_backend.engines.base import Delta, FinishReason, TokenLogprobs
 from parrot_backend.serving.tool_calls import assembled
@@ -12,12 +12,15 @@ from parrot_backend.wire.text_protocol import LLMRequest
 from parrot_backend.wire.tools import ToolCall
 from parrot_backend.wire.views import CallState, CallView
 
+_AHEAD_SECONDS = 0.010
+
 
 class Call:
     """One generation that any number of readers follow from its first token.
 
     Belongs to one event loop. `request` is None until every input of a planned call is there; `draft`
-    are the tokens of an answer that it is likely to repeat.
+    are the tokens of an answer that it is likely to repeat. It is `dependent` where the end of another
+    call, and no client, made it ready.
     """
 
     def __init__(
@@ -27,11 +30,13 @@ class Call:
         *,
         output: str | None = None,
         inputs: list[str] | None = None,
+        concurrency: Iterable[str] = (),
     ) -> None:
         self.id = call_id
         self.request = request
         self.output = output
         self.inputs = inputs or []
+        self.concurrency = tuple(sorted(set(concurrency)))
         self.draft: list[int] = []
         self.objective: Objective = "latency"
         self.group: str | None = None
@@ -39,11 +44,13 @@ class Call:
         self.priority = 0
         self.created = time.time()
         self.queued: float | None = None
+        self.dispatched: float | None = None
         self.started: float | None = None
         self.first_token: float | None = None
         self.finished: float | None = None
         self.state: CallState = "waiting"
-        self.claimed = False
+        self.claimed_at: float | None = None
+        self.dependent = False
         self.prompt_tokens = 0
         self.cached_tokens = 0
         self.completion_tokens = 0
@@ -59,6 +66,18 @@ class Call:
     def planned(self) -> bool:
         """Whether it came with a program, before anybody asked for it."""
         return self.output is not None
+
+    @property
+    def claimed(self) -> bool:
+        """Whether a request was equal to it, and got it."""
+        return self.claimed_at is not None
+
+    @property
+    def ahead(self) -> bool:
+        """Whether the engine had it for a while when its request came; no dependent call is."""
+        if self.dependent or self.claimed_at is None or self.dispatched is None:
+            return False
+        return self.claimed_at - self.dispatched > _AHEAD_SECONDS
 
     @property
     def ended(self) -> bool:
@@ -144,12 +163,14 @@ class Call:
             state=self.state,
             planned=self.planned,
             claimed=self.claimed,
+            dependent=self.dependent,
             output=self.output,
             inputs=self.inputs,
             objective=self.objective,
             group=self.group,
             path=self.path,
             queued=self.queued,
+            claimed_at=self.claimed_at,
             started=self.started,
             first_token=self.first_token,
             finished=self.finished,

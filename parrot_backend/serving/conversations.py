@@ -1,6 +1,7 @@
 """Conversations: requests of which each goes on where an answer to an earlier one ended."""
 
 from parrot_backend.serving.call import Call
+from parrot_backend.wire.messages import ChatMessage
 from parrot_backend.wire.protocol import ChatRequest
 
 
@@ -23,7 +24,7 @@ class Conversations:
         for message in call.request.messages:
             if message.role == "assistant":
                 conversation = self._by_messages.get(key, conversation)
-            key = hash((key, message.model_dump_json()))
+            key = hash((key, message.role, message.content, _rest(message)))
         if conversation is None:
             conversation = []
             self._all.append(conversation)
@@ -33,3 +34,10 @@ class Conversations:
     def views(self) -> list[list[str]]:
         """The ids of the calls of each, in order; single calls are no conversation."""
         return [conversation for conversation in self._all if len(conversation) > 1]
+
+
+def _rest(message: ChatMessage) -> str:
+    """What few messages have. Texts are hashed as they are: long ones are often the same in many."""
+    if message.name is None and message.tool_calls is None and message.tool_call_id is None:
+        return ""
+    return message.model_dump_json(exclude={"role", "content"})

@@ -78,7 +78,8 @@ class Dispatcher:
             raise OverloadedError(
                 f"{len(self._tasks)} calls are unfinished, the most this server takes: try again later"
             )
-        call.state, call.queued = "running", time.time()
+        call.state, call.dispatched = "running", time.time()
+        call.queued = call.queued or call.dispatched
         run = self._run(call, tenant, on_first_token, on_end)
         task = asyncio.create_task(run, name=f"call {call.id}")
         self._tasks[call] = task

@@ -10,14 +10,18 @@ class EventLog:
     """The last `size` events of a session; `seq` goes on where older ones were dropped."""
 
     def __init__(self, size: int) -> None:
-        self._events: deque[SessionEvent] = deque(maxlen=size)
+        self._events: deque[tuple[int, float, EventKind, str]] = deque(maxlen=size)
         self._count = 0
 
     def add(self, kind: EventKind, name: str) -> None:
         """Note that something happened to the call or variable `name`."""
         self._count += 1
-        self._events.append(SessionEvent(seq=self._count, time=time.time(), kind=kind, name=name))
+        self._events.append((self._count, time.time(), kind, name))
 
     def after(self, seq: int) -> list[SessionEvent]:
         """The events with a number above `seq`."""
-        return [event for event in self._events if event.seq > seq]
+        return [
+            SessionEvent(seq=number, time=at, kind=kind, name=name)
+            for number, at, kind, name in self._events
+            if number > seq
+        ]

@@ -5,13 +5,15 @@ became ready by it. So a client that holds an output always finds the next plann
 claiming has no race (the protocol's one promise).
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
 from parrot_backend.program.analysis import deduce, rewritten
-from parrot_backend.program.graph import Graph, Node, inputs_of
+from parrot_backend.program.graph import Graph, Node
 from parrot_backend.program.render import render_call, render_transform
 from parrot_backend.serving.call import Call
+from parrot_backend.serving.concurrency import Concurrency
 from parrot_backend.serving.conversations import Conversations
 from parrot_backend.serving.dispatcher import Dispatcher
 from parrot_backend.serving.events import EventLog
@@ -59,6 +61,7 @@ class Executor:
         self._touch = touch
         self._on_abandoned = on_abandoned
         self._claimable: dict[str, deque[Call]] = {}
+        self._concurrency = Concurrency(self._start)
 
     def add(self, program: Program) -> None:
         """Take a program in, whole or not at all, and start every call whose inputs are there.
@@ -72,8 +75,14 @@ class Executor:
         for name in [*program.variables, *(node.output for node in nodes)]:
             self.variables.declare(name)
         for call in program.calls:
-            self.calls[call.id] = Call(call.id, output=call.output, inputs=inputs_of(call))
+            self.calls[call.id] = Call(
+                call.id,
+                output=call.output,
+                inputs=self.graph.inputs[call.output],
+                concurrency=call.concurrency,
+            )
             self._events.add("call_planned", call.id)
+        self._concurrency.limit(program.concurrency)
         self._rank()
         for name, value in program.variables.items():
             if value is not None:
@@ -83,6 +92,7 @@ class Executor:
         self._expectations.add(
             {call: planned for call, planned in waiting.items() if call.state == "waiting"},
             self.variables.values,
+            program.texts,
         )
 
     def write(self, name: str, value: str) -> None:
@@ -102,8 +112,9 @@ class Executor:
         candidates = self._claimable.get(key, deque())
         while candidates:
             call = candidates.popleft()
-            if call.state in ("running", "done"):
-                call.claimed = True
+            if call.state in ("queued", "running", "done"):
+                call.claimed_at = time.time()
+                self._concurrency.claimed(call)
                 self._events.add("call_claimed", call.id)
                 return call
         return None
@@ -125,10 +136,11 @@ class Executor:
     def cancel(self, calls: Iterable[Call], reason: str) -> None:
         """Stop calls that have not ended, and with each what needs its output."""
         error = CancelledCallError(reason)
-        for call in list(calls):
+        # What runs comes last, for its end would give its place to what is to be cancelled next.
+        for call in sorted(calls, key=lambda call: call.state == "running"):
             if not call.ended:
                 self._dispatcher.cancel(call)
-                self._fail(call, error)
+                self._advance(self._fail(call, error))
 
     def _rank(self) -> None:
         """Place the calls that have not started; each extension tells more of who needs them."""
@@ -138,24 +150,24 @@ class Executor:
 
     # Forward: a settled input settles what reads it
 
-    def _advance(self, nodes: Iterable[Node]) -> None:
+    def _advance(self, nodes: Iterable[Node], *, dependent: bool = False) -> None:
+        """Settle nodes and what reads them; `dependent` where a call's end settled their inputs."""
         queue = deque(nodes)
         while queue:
             node = queue.popleft()
-            inputs = inputs_of(node)
+            inputs = self.graph.inputs[node.output]
             if any(name in self.variables.errors for name in inputs):
                 queue.extend(self._fail_dependent(node))
             elif all(name in self.variables.values for name in inputs):
-                queue.extend(self._settle(node))
+                queue.extend(self._settle(node, dependent=dependent))
 
-    def _settle(self, node: Node) -> list[Node]:
+    def _settle(self, node: Node, *, dependent: bool) -> list[Node]:
         if isinstance(node, SemanticCall):
-            self._dispatch(node)
-            return []
+            return self._dispatch(node, dependent=dependent)
         if node.output in self.variables.values:
             return []
         try:
-            value = render_transform(node, self.variables.values)
+            value = render_transform(node, self.variables.values, self.graph.texts[node.output])
         except ParrotError as error:
             return self._fail_variable(node.output, error)
         return self._write(node.output, value)
@@ -166,20 +178,32 @@ class Executor:
         self._events.add("variable_ready", name)
         return self.graph.consumers.get(name, [])
 
-    def _dispatch(self, planned: SemanticCall) -> None:
+    def _dispatch(self, planned: SemanticCall, *, dependent: bool) -> list[Node]:
+        """Render a call and let it run when it may; what fails by its failure is returned."""
         call = self.calls[planned.id]
         if call.state != "waiting":
-            return
-        request = render_call(planned, self.variables.values)
+            return []
+        try:
+            texts = self.graph.texts[planned.output]
+            request = render_call(planned, self.variables.values, texts)
+        except ParrotError as error:
+            return self._fail(call, error)
         request.model = self._dispatcher.check_model(request.model)
-        call.request = request
+        call.request, call.dependent, call.queued = request, dependent, time.time()
+        call.on_abandoned = self._on_abandoned
         if (earlier := rewritten(self.graph, planned)) is not None:
             call.draft = self.calls[earlier.id].tokens
         self._claimable.setdefault(request.claim_key(), deque()).append(call)
+        if self._concurrency.enter(call):
+            self._events.add("call_queued", call.id)
+        return []
+
+    def _start(self, call: Call) -> None:
+        """Run a planned call that has its place."""
         try:
             self.run(call)
         except ParrotError as error:
-            self._fail(call, error)
+            self._advance(self._fail(call, error))
 
     def _on_first_token(self, call: Call) -> None:
         self._events.add("call_first_token", call.id)
@@ -188,23 +212,25 @@ class Executor:
         self._touch()
         if call.error is not None:
             self._events.add("call_failed", call.id)
-            self._fail_output(call, call.error)
+            self._advance(self._fail_output(call, call.error))
             return
         self._events.add("call_done", call.id)
         if call.output is not None:
-            self._advance(self._write(call.output, call.text))
+            self._advance(self._write(call.output, call.text), dependent=True)
 
     # Failure: exactly what needs a failed variable fails, with the error of the root
 
-    def _fail(self, call: Call, error: ParrotError) -> None:
+    def _fail(self, call: Call, error: ParrotError) -> list[Node]:
+        """End a call; who reads its output is returned."""
         cancelled = isinstance(error, CancelledCallError)
         self._events.add("call_cancelled" if cancelled else "call_failed", call.id)
         call.end("cancelled" if cancelled else "failed", error)
-        self._fail_output(call, error)
+        return self._fail_output(call, error)
 
-    def _fail_output(self, call: Call, error: ParrotError) -> None:
-        if call.output is not None:
-            self._advance(self._fail_variable(call.output, _rooted(error, call)))
+    def _fail_output(self, call: Call, error: ParrotError) -> list[Node]:
+        if call.output is None:
+            return []
+        return self._fail_variable(call.output, _rooted(error, call))
 
     def _fail_variable(self, name: str, error: ParrotError) -> list[Node]:
         if name in self.variables.errors:
@@ -215,12 +241,11 @@ class Executor:
 
     def _fail_dependent(self, node: Node) -> list[Node]:
         errors = self.variables.errors
-        error = next(errors[name] for name in inputs_of(node) if name in errors)
+        error = next(errors[name] for name in self.graph.inputs[node.output] if name in errors)
         if not isinstance(node, SemanticCall):
             return self._fail_variable(node.output, error)
-        if (call := self.calls[node.id]).state == "waiting":
-            self._fail(call, error)
-        return []
+        call = self.calls[node.id]
+        return self._fail(call, error) if call.state == "waiting" else []
 
 
 def _rooted(error: ParrotError, call: Call) -> ParrotError:

@@ -1,7 +1,8 @@
 """Expectations: what calls that wait for their inputs will begin with is kept by the engine."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import takewhile
 
 from parrot_backend.program.render import render_beginning
@@ -28,12 +29,14 @@ class Expectations:
         self._prefixes: dict[str, list[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def add(self, calls: Mapping[Call, SemanticCall], values: Mapping[str, str]) -> None:
-        """Expect calls, whose inputs have the `values` that are there already."""
-        beginnings = {
-            call: [render_beginning(planned, values, example) for example in _EXAMPLES]
-            for call, planned in calls.items()
-        }
+    def add(
+        self, calls: Mapping[Call, SemanticCall], values: Mapping[str, str], texts: Sequence[str]
+    ) -> None:
+        """Expect calls of one program, with its shared texts and the values that are there already."""
+        beginnings = {}
+        for call, planned in calls.items():
+            with suppress(ParrotError):  # the call itself will say what is wrong with it
+                beginnings[call] = [render_beginning(planned, values, e, texts) for e in _EXAMPLES]
         task = asyncio.create_task(self._tell(beginnings), name="expectations")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

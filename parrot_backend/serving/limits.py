@@ -11,6 +11,7 @@ class Limits:
     closed_sessions: int = 64
     calls_per_session: int = 10_000
     variables_per_session: int = 50_000
+    concurrency_groups_per_session: int = 10_000
     events_per_session: int = 50_000
     session_idle_seconds: float = 600.0
     unfinished_calls: int = 20_000

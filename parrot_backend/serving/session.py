@@ -56,6 +56,7 @@ class Session:
 
         Raises:
             InvalidRequestError: the program does not hold together; `param` says where.
+            PayloadTooLargeError: its shared texts are too long.
             ConflictError: a name in it is taken.
             NotFoundError: a call names a model that is not served.
             OverloadedError: it would be over the session's limits.
@@ -124,9 +125,12 @@ class Session:
             tags=self.opening.tags,
             planned=sum(call.planned for call in calls),
             claimed=sum(call.claimed for call in calls),
+            dependent=sum(call.dependent and call.claimed for call in calls),
+            ahead=sum(call.ahead for call in calls),
             unplanned=sum(not call.planned for call in calls),
             unclaimed=sum(c.planned and not c.claimed and c.state == "done" for c in calls),
             waiting=states["waiting"],
+            queued=states["queued"],
             running=states["running"],
             done=states["done"],
             failed=states["failed"],
@@ -205,12 +209,17 @@ class Session:
                 len(self._executor.variables) + len(program.variables) + nodes,
                 self._limits.variables_per_session,
             ),
+            (
+                "concurrency groups",
+                len(self._executor.graph.concurrency.keys() | program.concurrency.keys()),
+                self._limits.concurrency_groups_per_session,
+            ),
         ):
             if count > most:
                 raise OverloadedError(
                     f"the program would bring session '{self.id}' to {count} {what}, over the limit of "
                     f"{most}: split it over sessions",
-                    param=what,
+                    param=what.partition(" ")[0],
                 )
 
     def _check_models(self, program: Program) -> None:

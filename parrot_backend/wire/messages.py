@@ -1,6 +1,7 @@
 """Messages: chats as they are sent, and those of semantic calls, whose contents are segments.
 
-A segment is literal text or a reference to a Semantic Variable (Parrot, OSDI'24, section 4.1).
+A segment is literal text, its own or one of its program's shared texts, or a reference to a Semantic
+Variable (Parrot, OSDI'24, section 4.1).
 """
 
 from typing import Annotated, Any, Literal, TypeVar
@@ -35,7 +36,14 @@ class VariableSegment(WireModel):
     name: Name
 
 
-Segment = Annotated[TextSegment | VariableSegment, Field(discriminator="type")]
+class SharedSegment(WireModel):
+    """The place in a message where one of its program's `texts` goes, which then travels once."""
+
+    type: Literal["shared"] = "shared"
+    index: int = Field(ge=0)
+
+
+Segment = Annotated[TextSegment | VariableSegment | SharedSegment, Field(discriminator="type")]
 Text = list[Segment]
 
 

@@ -5,7 +5,7 @@ message contents are made of segments, literal text or a reference to a Semantic
 OSDI'24, section 4.1). Rendered, it *is* a `ChatRequest`, and claiming compares the two.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from pydantic import (
@@ -18,12 +18,13 @@ from parrot_backend.wire.messages import (
     Messages,
     Name,
     SemanticMessage,
-    Text,
 )
 from parrot_backend.wire.parameters import WireModel, choice_seeds, without_neutral
 from parrot_backend.wire.tools import ChatParameters, without_neutral_tools
+from parrot_backend.wire.transforms import Transform
 
 Objective = Literal["latency", "throughput", "ttft", "tpot"]
+Concurrency = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Tags = Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=64)]
 
 SESSION_HEADER = "x-parrot-session"
@@ -69,56 +70,20 @@ class ChatRequest(ChatParameters):
 
 
 class SemanticCall(ChatParameters):
-    """One planned LLM request; it writes one variable."""
+    """One planned LLM request; it writes one variable.
+
+    It runs when each of the groups that `concurrency` names has room for it.
+    """
 
     id: Name
     messages: Messages[SemanticMessage]
     output: Name
+    concurrency: list[Name] = Field(default_factory=list, max_length=16)
 
     @property
     def label(self) -> str:
         """How messages name it."""
         return f"call '{self.id}'"
-
-
-class Transform(WireModel):
-    """A pure text step that the backend runs itself, from `inputs` into `output`.
-
-    `join` puts `separator` between any number of inputs. The others have one: `strip` takes the white
-    space from its ends, `json_field` reads it as JSON and gives the string at the end of `path`, keys
-    and indices from the root on.
-    """
-
-    op: Literal["join", "strip", "json_field"] = "join"
-    inputs: list[Text] = Field(max_length=10_000)
-    separator: str = ""
-    path: list[str | int] = Field(default_factory=list, max_length=64)
-    output: Name
-
-    @model_validator(mode="after")
-    def _fits_its_op(self) -> Self:
-        if self.op != "join" and len(self.inputs) != 1:
-            raise ValueError(f"'{self.op}' has one input, not {len(self.inputs)}")
-        if self.separator and self.op != "join":
-            raise ValueError("only 'join' has a separator")
-        if bool(self.path) != (self.op == "json_field"):
-            raise ValueError("'json_field', and no other, has a path")
-        return self
-
-    @property
-    def description(self) -> str:
-        """What it does, in words."""
-        details = {
-            "join": f" by {self.separator!r}",
-            "strip": "",
-            "json_field": f" {'.'.join(map(str, self.path))}",
-        }
-        return f"{self.op.replace('_', ' ')}{details[self.op]}"
-
-    @property
-    def label(self) -> str:
-        """How messages name it."""
-        return f"transform '{self.output}'"
 
 
 class Output(WireModel):
@@ -135,10 +100,14 @@ class Output(WireModel):
 class Program(WireModel):
     """Semantic calls over Semantic Variables, submitted together; acyclic through its variables.
 
-    `variables` declares inputs: a value, or null for one that is set later.
+    `variables` declares inputs: a value, or null for one that is set later. `texts` are literal texts
+    that segments name by their index. `concurrency` says how many calls of each group may run at
+    once; a later program of the session can use the group, and name it again with another number.
     """
 
     variables: dict[Name, str | None] = Field(default_factory=dict, max_length=10_000)
+    texts: list[str] = Field(default_factory=list, max_length=10_000)
+    concurrency: dict[Name, Concurrency] = Field(default_factory=dict, max_length=10_000)
     transforms: list[Transform] = Field(default_factory=list, max_length=10_000)
     calls: list[SemanticCall] = Field(default_factory=list, max_length=10_000)
     outputs: list[Output] = Field(default_factory=list, max_length=10_000)

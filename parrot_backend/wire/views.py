@@ -7,29 +7,34 @@ from pydantic import Field
 from parrot_backend.wire.parameters import WireModel
 from parrot_backend.wire.protocol import Objective
 
-CallState = Literal["waiting", "running", "done", "failed", "cancelled"]
+CallState = Literal["waiting", "queued", "running", "done", "failed", "cancelled"]
 VariableState = Literal["pending", "ready", "failed"]
 
 
 class CallView(WireModel):
     """How one call of a session stands; times are in seconds since the epoch.
 
-    It is `queued` when all its inputs are there, `started` when the engine begins to compute it,
-    where the engine tells, and `finished` when it is done, failed or cancelled. `objective` and
-    `group` are stated with the request or deduced from the program; `path` counts the calls from
-    this one to the output that is farthest away.
+    Its state is `waiting` until all its inputs are there, and `queued` while it only waits for room in
+    a concurrency group. It was `queued` when all its inputs were there, `claimed_at` when an equal
+    request came, `started` when the engine began to compute it, where the engine tells, and `finished`
+    when it was done, failed or cancelled. It is `dependent` where the end of another call made it
+    ready, and so the backend started it with no client in the loop. `objective` and `group` are stated
+    with the request or deduced from the program; `path` counts the calls from this one to the output
+    that is farthest away.
     """
 
     id: str
     state: CallState
     planned: bool
     claimed: bool
+    dependent: bool = False
     output: str | None = None
     inputs: list[str] = Field(default_factory=list)
     objective: Objective = "latency"
     group: str | None = None
     path: int = 1
     queued: float | None = None
+    claimed_at: float | None = None
     started: float | None = None
     first_token: float | None = None
     finished: float | None = None
@@ -70,8 +75,10 @@ class VariableValue(WireModel):
 class SessionView(WireModel):
     """Counts of a session's calls; answered by create, inspect and delete.
 
-    `unclaimed` calls were planned and done, but no request has been equal to them yet; `cancelled`
-    ones were stopped before their end.
+    Of the `claimed` calls, `dependent` ones were made ready by the end of another call, with no client
+    in the loop, and `ahead` ones had been with the engine for more than 10 ms when their request came.
+    `unclaimed` calls were planned and done, but no request has been equal to them yet; `cancelled` ones
+    were stopped before their end.
     """
 
     id: str
@@ -83,9 +90,12 @@ class SessionView(WireModel):
     tags: list[str] = Field(default_factory=list)
     planned: int = 0
     claimed: int = 0
+    dependent: int = 0
+    ahead: int = 0
     unplanned: int = 0
     unclaimed: int = 0
     waiting: int = 0
+    queued: int = 0
     running: int = 0
     done: int = 0
     failed: int = 0
@@ -117,6 +127,7 @@ EventKind = Literal[
     "variable_ready",
     "variable_failed",
     "call_planned",
+    "call_queued",
     "call_started",
     "call_first_token",
     "call_done",

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 
 from parrot_backend.program.analysis import Deduction, deduce
 from parrot_backend.program.graph import Graph
-from parrot_backend.wire.protocol import Objective, Transform
+from parrot_backend.wire.protocol import Objective
+from parrot_backend.wire.transforms import Transform
 from parrot_backend.wire.views import GraphView
 from parrot_integrations.planning.plan import Plan
 from parrot_integrations.planning.sharing import (

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from parrot_backend.wire.messages import SemanticMessage, VariableSegment
 from parrot_backend.wire.parameters import without_neutral
-from parrot_backend.wire.protocol import Objective, Output, Program, SemanticCall, Transform
+from parrot_backend.wire.protocol import Objective, Output, Program, SemanticCall
+from parrot_backend.wire.transforms import Transform
 from parrot_integrations.client import ParrotClient
 from parrot_integrations.planning.values import (
     Answer,

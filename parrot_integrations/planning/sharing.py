@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
-from parrot_backend.wire.messages import Text, TextSegment
+from parrot_backend.program.render import render_text
+from parrot_backend.wire.messages import Text, VariableSegment
 from parrot_backend.wire.protocol import SemanticCall
 
 # Around the names of variables and of roles, where a brace or bracket could be the template's own.
@@ -100,7 +101,5 @@ def common_prefix(one: str, other: str) -> str:
 
 
 def _marked(segments: Text) -> str:
-    return "".join(
-        s.text if isinstance(s, TextSegment) else f"{_VARIABLE}{s.name}{_VARIABLE}"
-        for s in segments
-    )
+    names = (segment.name for segment in segments if isinstance(segment, VariableSegment))
+    return render_text(segments, {name: f"{_VARIABLE}{name}{_VARIABLE}" for name in names})

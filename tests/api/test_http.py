@@ -256,6 +256,79 @@ def test_a_bad_program_opens_no_session_and_names_the_call(http: httpx.Client) -
     http.delete(f"/v1/sessions/{session}")
 
 
+def grouped(text: dict[str, object], *groups: str) -> dict[str, object]:
+    """A call with one message, in concurrency groups."""
+    message = {"role": "user", "content": [text]}
+    return {"id": "a", "output": "a.out", "messages": [message], "concurrency": groups}
+
+
+@pytest.mark.parametrize(
+    ("program", "param", "code"),
+    [
+        (
+            {"texts": ["x"], "calls": [grouped({"type": "shared", "index": 1})]},
+            "calls.0.messages.0.content.0.index",
+            "text_missing",
+        ),
+        (
+            {"calls": [grouped({"type": "text", "text": "x"}, "g")]},
+            "calls.0.concurrency.0",
+            "concurrency_missing",
+        ),
+        ({"concurrency": {"g": 0}}, "concurrency.g", None),
+        ({"transforms": [{"op": "replace", "inputs": [[]], "output": "t"}]}, "transforms.0", None),
+    ],
+)
+def test_what_is_wrong_in_a_program_is_named(
+    http: httpx.Client, program: dict[str, object], param: str, code: str | None
+) -> None:
+    path = f"/v1/sessions/{http.post('/v1/sessions').json()['id']}"
+    answer = http.post(f"{path}/program", json=program)
+    assert answer.status_code == 400
+    assert (answer.json()["error"]["param"], answer.json()["error"]["code"]) == (param, code)
+    http.delete(path)
+
+
+def test_a_program_shares_texts_and_keeps_its_concurrency(
+    http: httpx.Client, scripted: ScriptedEngine
+) -> None:
+    release = scripted.hold("shared 1")
+    numbered = [{"type": "shared", "index": 0}, {"type": "variable", "name": "n"}]
+    calls = [
+        {
+            "id": name,
+            "output": f"{name}.out",
+            "messages": [{"role": "user", "content": [*numbered, {"type": "text", "text": tail}]}],
+            "concurrency": ["batch"],
+        }
+        for name, tail in (("a", ""), ("b", "!"))
+    ]
+    program = {
+        "variables": {"n": "1"},
+        "texts": ["shared "],
+        "transforms": [
+            {
+                "op": "replace",
+                "inputs": [[{"type": "variable", "name": "a.out"}]],
+                "old": "1 ",
+                "new": "one, ",
+                "output": "named",
+            }
+        ],
+        "calls": calls,
+        "concurrency": {"batch": 1},
+    }
+    opened = http.post("/v1/sessions", json={"program": program}).json()
+    path = f"/v1/sessions/{opened['id']}"
+    assert (opened["running"], opened["queued"]) == (1, 1)
+    release.set()
+    assert http.get(f"{path}/variables/named").json()["value"] == "one, derahs"
+    assert http.get(f"{path}/variables/b.out").json()["value"] == "!1 derahs"
+    assert http.post(f"{path}/calls", json=chat("shared 1!")).headers[CLAIMED_HEADER] == "true"
+    assert http.delete(path).json()["claimed"] == 1
+    scripted.held.clear()
+
+
 def test_variables_are_set_and_read(http: httpx.Client) -> None:
     program = Program(variables={"x": None}, calls=[call("a", "<{x}>")]).model_dump()
     path = f"/v1/sessions/{http.post('/v1/sessions', json={'program': program}).json()['id']}"

@@ -5,6 +5,7 @@ from contextlib import aclosing
 
 import pytest
 
+from parrot_backend.program.transforms import LONGEST_TEXT
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.core import ServingCore
 from parrot_backend.serving.limits import Limits
@@ -18,7 +19,8 @@ from parrot_backend.wire.errors import (
     OverloadedError,
     ParrotError,
 )
-from parrot_backend.wire.protocol import CallScope, Output, Program, Transform
+from parrot_backend.wire.protocol import CallScope, Output, Program
+from parrot_backend.wire.transforms import Transform
 from tests.doubles import ScriptedEngine
 from tests.programs import call, join, request, text
 
@@ -124,6 +126,80 @@ async def test_a_failure_fails_exactly_what_depends_on_it(session: Session) -> N
         await session.read_variable("last.out", 5)
     view = session.view()
     assert (view.done, view.failed) == (2, 3)
+
+
+async def test_a_long_chain_fails_to_its_end(session: Session) -> None:
+    chain = [call(f"c{i}", f"{{c{i - 1}.out}}") for i in range(1, 1000)]
+    session.submit(Program(calls=[call("c0", "FAIL"), *chain]))
+    with pytest.raises(DependencyError, match="call 'c0' failed"):
+        await session.read_variable("c999.out", 5)
+    assert session.view().failed == 1000
+
+
+async def test_a_message_that_is_too_long_fails_its_call(session: Session) -> None:
+    half = "x" * (LONGEST_TEXT // 2 + 1)
+    session.submit(
+        Program(
+            variables={"half": half, "later": None},
+            calls=[call("now", "{half}{half}"), call("then", "{half}{half}{later}")],
+        )
+    )
+    with pytest.raises(DependencyError, match="'now' would come to 4194306 characters, over"):
+        await session.read_variable("now.out", 5)
+    session.set_variable("later", "!")
+    with pytest.raises(DependencyError, match="'then' would come to 4194307 characters"):
+        await session.read_variable("then.out", 5)
+
+
+async def test_a_call_is_dependent_where_another_s_end_made_it_ready(session: Session) -> None:
+    session.submit(
+        Program(
+            variables={"later": None},
+            transforms=[join("joined", "+", "{a.out}")],
+            calls=[call("a", "1"), call("b", "{joined}"), call("c", "{a.out}{later}")],
+        )
+    )
+    await session.read_variable("b.out", 5)
+    session.set_variable("later", "!")
+    session.submit(Program(calls=[call("d", "{a.out}d")]))
+    await session.read_variable("d.out", 5)
+    dependent = {view.id: view.dependent for view in session.graph().calls}
+    assert dependent == {"a": False, "b": True, "c": False, "d": False}
+    assert session.view().dependent == 0, "nobody has asked for it"
+    assert session.take(request("1")).claimed
+    assert (session.view().claimed, session.view().dependent) == (1, 0)
+
+
+async def test_claims_say_when_and_count_as_dependent_or_ahead(
+    session: Session, engine: ScriptedEngine
+) -> None:
+    release = engine.hold("now")
+    session.submit(Program(calls=[call("now", "now"), call("next", "{now.out}")]))
+    assert session.take(request("now")).claimed
+    session.submit(Program(calls=[call("ahead", "ahead")]))
+    release.set()
+    await session.read_variable("next.out", 5)
+    await asyncio.sleep(0.02)
+    for content in ("won", "ahead", "new"):
+        await text_of(session.take(request(content)))
+    counts = session.view()
+    assert (counts.claimed, counts.dependent, counts.ahead, counts.unplanned) == (3, 1, 1, 1)
+    for view in session.graph().calls:
+        assert (view.claimed_at is not None) is view.claimed
+        assert view.claimed_at is None or view.claimed_at >= (view.queued or 0)
+
+
+async def test_a_call_that_waits_for_room_is_not_ahead(
+    session: Session, engine: ScriptedEngine
+) -> None:
+    release = engine.hold("a")
+    calls = [call(name, name).model_copy(update={"concurrency": ["g"]}) for name in "ab"]
+    session.submit(Program(calls=calls, concurrency={"g": 1}))
+    await asyncio.sleep(0.02)
+    claimed = session.take(request("b"))
+    release.set()
+    await text_of(claimed)
+    assert (session.view().claimed, session.view().ahead) == (1, 0)
 
 
 async def test_a_transform_that_fails_fails_what_reads_it(session: Session) -> None:
