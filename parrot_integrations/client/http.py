@@ -1,6 +1,8 @@
 """Sync and async client of the backend, over HTTP."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Generator, Hashable, Mapping
+from contextlib import aclosing
 from contextvars import ContextVar
 from functools import lru_cache
 from types import MappingProxyType
@@ -9,14 +11,15 @@ from typing import Any
 from parrot_backend.wire.protocol import CallScope, Program
 from parrot_backend.wire.views import GraphView, SessionEvent, SessionView
 from parrot_integrations.client import operations
+from parrot_integrations.client.background import PendingSession, Submitted
 from parrot_integrations.client.operations import Operation
 from parrot_integrations.client.scope import active_scope
 from parrot_integrations.client.transport import Transport, settings
 
-active_sessions: ContextVar[Mapping[Hashable, str]] = ContextVar(
+active_sessions: ContextVar[Mapping[Hashable, PendingSession]] = ContextVar(
     "parrot_active_sessions", default=MappingProxyType({})
 )
-"""Session ids by `ParrotClient.key`: chat requests that are sent inside join their client's session."""
+"""Sessions by `ParrotClient.key`: chat requests that are sent inside join their client's session."""
 
 asked_clients: ContextVar["dict[Hashable, ParrotClient] | None"] = ContextVar(
     "parrot_asked_clients", default=None
@@ -55,13 +58,13 @@ class ParrotClient(Transport):
         Raises:
             ParrotError: see `parrot_integrations.client.errors`; so for all methods.
         """
-        return self._run(self._chat(body, scope))
+        return self._run(self._joined(*self._chat(body, scope)))
 
     async def achat(
         self, body: Mapping[str, Any], scope: CallScope | None = None
     ) -> dict[str, Any]:
         """As `chat`."""
-        return await self._arun(self._chat(body, scope))
+        return await self._arun(await self._ajoined(*self._chat(body, scope)))
 
     def stream_chat(
         self, body: Mapping[str, Any], scope: CallScope | None = None
@@ -70,13 +73,13 @@ class ParrotClient(Transport):
 
         Closing the generator closes the connection, and the backend drops the call.
         """
-        return self._events(self._chat({**body, "stream": True}, scope))
+        return self._chunks(*self._chat({**body, "stream": True}, scope))
 
     def astream_chat(
         self, body: Mapping[str, Any], scope: CallScope | None = None
     ) -> AsyncGenerator[dict[str, Any], None]:
         """As `stream_chat`."""
-        return self._aevents(self._chat({**body, "stream": True}, scope))
+        return self._achunks(*self._chat({**body, "stream": True}, scope))
 
     def complete(self, body: Mapping[str, Any], scope: CallScope | None = None) -> dict[str, Any]:
         """Goes on from raw prompts, in OpenAI's form of completions, without a chat template."""
@@ -111,6 +114,10 @@ class ParrotClient(Transport):
     async def amodels(self) -> list[dict[str, Any]]:
         """As `models`."""
         return await self._arun(operations.models())
+
+    def pending_session(self) -> PendingSession:
+        """A session that is opened, extended and closed without anybody waiting for it."""
+        return PendingSession(self, self._scope())
 
     def open_session(self, program: Program | None = None) -> SessionView:
         """Opens a session and submits its first program with it."""
@@ -175,8 +182,46 @@ class ParrotClient(Transport):
         given = self.base_url, self.api_key, self.model, self.timeout, self.max_retries
         return _client, given
 
-    def _chat(self, body: Mapping[str, Any], scope: CallScope | None) -> Operation[dict[str, Any]]:
-        return operations.chat(body, active_sessions.get().get(self.key), self._scope(scope))
+    def _chat(
+        self, body: Mapping[str, Any], scope: CallScope | None
+    ) -> tuple[Operation[dict[str, Any]], Submitted | None]:
+        """The request, and what it must not overtake: the plan that it may claim a call of."""
+        session = active_sessions.get().get(self.key)
+        operation = operations.chat(body, self._scope(scope))
+        return operation, session.submitted if session is not None else None
+
+    def _joined(
+        self, operation: Operation[dict[str, Any]], submitted: Submitted | None
+    ) -> Operation[dict[str, Any]]:
+        """The request as part of its session, when the plan has been answered."""
+        if submitted is None:
+            return operation
+        if not submitted.done():
+            self._started()
+        return operation.within(submitted.result())
+
+    async def _ajoined(
+        self, operation: Operation[dict[str, Any]], submitted: Submitted | None
+    ) -> Operation[dict[str, Any]]:
+        """As `_joined`; who waits here can be cancelled, and others go on waiting."""
+        if submitted is None:
+            return operation
+        if not submitted.done():
+            await self._astarted()
+            await asyncio.shield(asyncio.wrap_future(submitted))
+        return operation.within(submitted.result())
+
+    def _chunks(
+        self, operation: Operation[dict[str, Any]], submitted: Submitted | None
+    ) -> Generator[dict[str, Any], None, None]:
+        yield from self._events(self._joined(operation, submitted))
+
+    async def _achunks(
+        self, operation: Operation[dict[str, Any]], submitted: Submitted | None
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        async with aclosing(self._aevents(await self._ajoined(operation, submitted))) as events:
+            async for event in events:
+                yield event
 
     def _completion(
         self, body: Mapping[str, Any], scope: CallScope | None

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from parrot_backend.wire.protocol import SESSION_HEADER, CallScope, Program, SessionRequest
 from parrot_backend.wire.views import EventList, GraphView, SessionEvent, SessionList, SessionView
+from parrot_integrations.client.packing import packed
 
 T = TypeVar("T")
 
@@ -18,13 +19,15 @@ T = TypeVar("T")
 class Operation(Generic[T]):
     """One request, and how its JSON answer is read.
 
-    `path` is relative to the backend's root, `params` is its query.
+    `path` is relative to the backend's root, `params` is its query. Its JSON is `body`, or `content`
+    where it is written already.
     """
 
     method: str
     path: str
     read: Callable[[Any], T]
     body: Any = None
+    content: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -33,17 +36,21 @@ class Operation(Generic[T]):
         """Whether the request may claim a planned call."""
         return SESSION_HEADER in self.headers
 
+    def within(self, session_id: str | None) -> "Operation[T]":
+        """The same request as part of a session; outside any where there is none."""
+        if session_id is None:
+            return self
+        return replace(self, headers={**self.headers, SESSION_HEADER: session_id})
+
     def without_session(self) -> "Operation[T]":
         """The same request outside any session."""
         headers = {k: v for k, v in self.headers.items() if k != SESSION_HEADER}
         return replace(self, headers=headers)
 
 
-def chat(
-    body: Mapping[str, Any], session_id: str | None, scope: CallScope
-) -> Operation[dict[str, Any]]:
-    """A chat request in OpenAI's form, part of a session where one is named."""
-    headers = scope.headers() | ({SESSION_HEADER: session_id} if session_id else {})
+def chat(body: Mapping[str, Any], scope: CallScope) -> Operation[dict[str, Any]]:
+    """A chat request in OpenAI's form."""
+    headers = scope.headers()
     return Operation("POST", "/v1/chat/completions", _as_it_is, dict(body), headers=headers)
 
 
@@ -66,13 +73,12 @@ def models() -> Operation[list[dict[str, Any]]]:
 def open_session(program: Program | None, scope: CallScope) -> Operation[SessionView]:
     """A new session, its first program submitted with it."""
     opening = SessionRequest(
-        program=program,
+        program=packed(program) if program is not None else None,
         objective=scope.objective or "latency",
         thread=scope.thread,
         tags=scope.tags,
     )
-    body = opening.model_dump(mode="json")
-    return Operation("POST", "/v1/sessions", SessionView.model_validate, body)
+    return _posted("/v1/sessions", opening)
 
 
 def sessions(thread: str | None) -> Operation[list[SessionView]]:
@@ -93,8 +99,7 @@ def close_session(session_id: str) -> Operation[SessionView]:
 
 def submit(session_id: str, program: Program) -> Operation[SessionView]:
     """More calls for a session."""
-    path = _session_path(session_id, "/program")
-    return Operation("POST", path, SessionView.model_validate, program.model_dump(mode="json"))
+    return _posted(_session_path(session_id, "/program"), packed(program))
 
 
 def events(session_id: str, after: int) -> Operation[list[SessionEvent]]:
@@ -106,6 +111,13 @@ def events(session_id: str, after: int) -> Operation[list[SessionEvent]]:
 def graph(session_id: str) -> Operation[GraphView]:
     """A session's calls and variables, and how far they are."""
     return Operation("GET", _session_path(session_id, "/graph"), GraphView.model_validate)
+
+
+def _posted(path: str, body: SessionRequest | Program) -> Operation[SessionView]:
+    """Most fields of a call are None, which is what the backend takes an absent one for."""
+    content = body.model_dump_json(exclude_none=True)
+    headers = {"Content-Type": "application/json"}
+    return Operation("POST", path, SessionView.model_validate, content=content, headers=headers)
 
 
 def _session_path(session_id: str, rest: str = "") -> str:

@@ -14,12 +14,18 @@ import httpx
 from parrot_integrations.client import managed
 from parrot_integrations.client.answers import checked, read, translated
 from parrot_integrations.client.connections import UNIX, Connections, address
-from parrot_integrations.client.errors import BackendConnectionError, BackendStartError, ParrotError
+from parrot_integrations.client.errors import (
+    BackendConnectionError,
+    BackendStartError,
+    BackendTimeoutError,
+    ParrotError,
+)
 from parrot_integrations.client.operations import Operation
 from parrot_integrations.client.sse import EventDecoder
 
 T = TypeVar("T")
 
+_SHORT_CONNECT = 2.0
 _FIRST_DELAY, _LONGEST_DELAY, _LONGEST_RETRY_AFTER = 0.5, 8.0, 60.0
 _RETRYABLE_STATUS = {429, 502, 503}
 _NO_ROOM = {"session_not_found", "session_full"}
@@ -80,6 +86,38 @@ class Transport:
     async def _arun(self, operation: Operation[T]) -> T:
         return read(operation, await self._aopen(operation))
 
+    def _started(self) -> None:
+        """Wait for a managed backend that is being started.
+
+        Raises:
+            BackendStartError: as for everybody who waits for it, and it is not started again.
+        """
+        if self.base_url is None:
+            managed.base_url(self.model)
+
+    async def _astarted(self) -> None:
+        if self.base_url is None:
+            await managed.abase_url(self.model)
+
+    async def aonce(self, operation: Operation[T], seconds: float) -> T:
+        """The operation's result, asked for once and within some seconds.
+
+        Args:
+            operation: what is asked.
+            seconds: for the whole of it, of which reaching the backend may take 2; a managed
+                backend that starts takes its own time.
+
+        Raises:
+            ParrotError: it failed, or time ran out.
+        """
+        await self._astarted()
+        timeout = httpx.Timeout(seconds, connect=min(seconds, _SHORT_CONNECT), pool=None)
+        try:
+            async with asyncio.timeout(seconds):
+                return read(operation, await self._aattempt(operation, False, timeout))
+        except TimeoutError:
+            raise BackendTimeoutError(f"no answer within {seconds:g} s") from None
+
     def _events(self, operation: Operation[T]) -> Generator[dict[str, Any], None, None]:
         decoder = EventDecoder()
         with closing(self._open(operation, stream=True)) as response, translated(response.url):
@@ -126,11 +164,14 @@ class Transport:
                 response.read()
         return checked(response)
 
-    async def _aattempt(self, operation: Operation[T], stream: bool) -> httpx.Response:
+    async def _aattempt(
+        self, operation: Operation[T], stream: bool, timeout: httpx.Timeout | None = None
+    ) -> httpx.Response:
         root = self.base_url or await managed.abase_url(self.model)
         http = await self._connections.of_loop()
         with translated(root):
-            response = await http.send(_request(http, root, operation), stream=stream)
+            request = _request(http, root, operation, timeout)
+            response = await http.send(request, stream=stream)
             if response.is_error:
                 await response.aread()
         return checked(response)
@@ -172,14 +213,20 @@ def _root(base_url: str) -> str:
 
 
 def _request(
-    http: httpx.Client | httpx.AsyncClient, root: str, operation: Operation[Any]
+    http: httpx.Client | httpx.AsyncClient,
+    root: str,
+    operation: Operation[Any],
+    timeout: httpx.Timeout | None = None,
 ) -> httpx.Request:
+    """The request; without `timeout`, the client's own holds."""
     return http.build_request(
         operation.method,
         address(root) + operation.path,
         json=operation.body,
+        content=operation.content,
         params=operation.params or None,
         headers=operation.headers,
+        timeout=timeout or http.timeout,
     )
 
 

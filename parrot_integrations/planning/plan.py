@@ -7,11 +7,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from parrot_backend.wire.messages import SemanticMessage, VariableSegment
+from parrot_backend.program.graph import Node, inputs_of
+from parrot_backend.wire.messages import SemanticMessage
 from parrot_backend.wire.parameters import without_neutral
 from parrot_backend.wire.protocol import Objective, Output, Program, SemanticCall
 from parrot_backend.wire.transforms import Transform
 from parrot_integrations.client import ParrotClient
+from parrot_integrations.planning.parts import Parts
 from parrot_integrations.planning.values import (
     Answer,
     Break,
@@ -29,9 +31,10 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.:\-]")
 class Plan:
     """Calls, variables and transforms that a run is predicted to need, and where prediction ended.
 
-    Building it has no side effect. `program()` is all of it; `take()` is what has come since it was
-    called last, as a plan goes on when values behind graph breaks become known. `client` is of the
-    one backend that all calls go to.
+    Building it has no side effect. `program()` is all of it; `take()` is what of it is to be
+    submitted next, as a plan goes on when values behind graph breaks become known. `client` is of
+    the one backend that all calls go to, and `concurrency` says how many calls of a group may run
+    at once.
     """
 
     def __init__(self) -> None:
@@ -41,9 +44,10 @@ class Plan:
         self.transforms: list[Transform] = []
         self.breaks: list[Break] = []
         self.unknowns: dict[Hashable, Unknown] = {}
+        self.concurrency: dict[str, int] = {}
         self._inputs: dict[tuple[str, str], Variable] = {}
         self._numbers: Counter[str] = Counter()
-        self._taken = (0, 0, 0)
+        self._parts = Parts(self.variables, self.unknowns)
 
     @property
     def open(self) -> bool:
@@ -51,7 +55,12 @@ class Plan:
         return any(unknown.awaited for unknown in self.unknowns.values())
 
     def input(self, name: str, value: str) -> Text:
-        """The Semantic Variable for an input value; equal values of one name share it."""
+        """The Semantic Variable for an input value; equal values of one name share it.
+
+        Raises:
+            BreakError: the value is no valid Unicode.
+        """
+        check_unicode(value)
         variable = self._inputs.get((name, value))
         if variable is None:
             variable = Variable(self._fresh(name))
@@ -59,15 +68,28 @@ class Plan:
             self.variables[variable.name] = value
         return Text((variable,))
 
-    def call(self, prompt: Prompt, parameters: Mapping[str, Any]) -> Answer:
+    def call(
+        self,
+        prompt: Prompt,
+        parameters: Mapping[str, Any],
+        *,
+        key: Hashable = None,
+        concurrency: Sequence[str] = (),
+    ) -> Answer:
         """Plan one LLM call; its answer is a new variable.
 
-        `parameters` are those of the request that the framework will send, as they go over the wire.
+        Args:
+            prompt: its messages.
+            parameters: those of the request that the framework will send, as they go over the wire.
+            key: identifies the step that asks for it, as in `unknowns`.
+            concurrency: names of the groups that it is in.
 
         Raises:
-            BreakError: the wire does not know one of them.
+            BreakError: the wire does not know one of them, or a text is no valid Unicode.
         """
         number = len(self.calls) + 1
+        for message in prompt.messages:
+            check_unicode("".join(p for p in message.text.pieces if isinstance(p, str)))
         try:
             messages = [
                 SemanticMessage(role=m.role, content=m.text.segments(), **m.other)
@@ -77,6 +99,7 @@ class Plan:
                 id=f"call-{number}",
                 messages=messages,
                 output=f"answer-{number}",
+                concurrency=list(concurrency),
                 **without_neutral(dict(parameters)),
             )
         except ValidationError as error:
@@ -84,6 +107,7 @@ class Plan:
             field = ".".join(str(part) for part in problem["loc"])
             raise BreakError(f"the backend does not take '{field}' in a plan") from None
         self.calls.append(call)
+        self._parts.add(call, key)
         return Answer(Text((Variable(call.output),)))
 
     def join(self, texts: Sequence[Text], separator: str) -> Text:
@@ -101,43 +125,62 @@ class Plan:
     def _transform(self, name: str, inputs: Sequence[Text], **details: Any) -> Text:
         output = f"{name}-{len(self.transforms) + 1}"
         segments = [text.segments() for text in inputs]
-        self.transforms.append(Transform(inputs=segments, output=output, **details))
+        try:
+            transform = Transform(inputs=segments, output=output, **details)
+        except ValidationError as error:
+            raise BreakError(f"the backend does not {name}: {error.errors()[0]['msg']}") from None
+        self.transforms.append(transform)
+        self._parts.add(transform)
         return Text((Variable(output),))
 
     def stop(self, where: str, reason: str, remedy: str = "") -> None:
         """Note a graph break."""
         self.breaks.append(Break(where, reason, remedy))
 
+    def hold_nothing_back(self) -> None:
+        """Submit every call, also those that can't start any earlier by it."""
+        self._parts.everything = True
+
+    @property
+    def held(self) -> list[str]:
+        """Ids of the calls that were not submitted, for the client asks for them at once itself."""
+        return self._parts.held
+
+    def told(self, key: Hashable, answer: str) -> None:
+        """The step that `key` identifies was answered; of use where its call was held back."""
+        self._parts.told(key, answer)
+
+    def awaits(self, key: Hashable) -> bool:
+        """Whether it is of use to know what the step that `key` identifies was answered."""
+        return self._parts.awaits(key)
+
     def program(self, objective: Objective = "latency") -> Program:
         """All of the plan. The answers that no planned step reads are its outputs."""
-        return self._program(objective, 0, 0, 0)
+        return self._program(self.variables, [*self.transforms, *self.calls], objective)
 
     def take(self, objective: Objective = "latency") -> Program | None:
-        """What is to be submitted next; None where nothing has come."""
-        calls, transforms, variables = self._taken
-        if len(self.calls) == calls:
-            return None
-        self._taken = len(self.calls), len(self.transforms), len(self.variables)
-        return self._program(objective, calls, transforms, variables)
+        """What is to be submitted next; None where nothing has come that submitting would help."""
+        part = self._parts.take()
+        return None if part is None else self._program(*part, objective)
 
     def _program(
-        self, objective: Objective, calls: int, transforms: int, variables: int
+        self, variables: Mapping[str, str], nodes: Sequence[Node], objective: Objective
     ) -> Program:
-        """Without the first so many calls, transforms and variables."""
-        program = Program(
-            variables=dict(list(self.variables.items())[variables:]),
-            transforms=self.transforms[transforms:],
-            calls=self.calls[calls:],
-        )
-        texts = [m.content for call in program.calls for m in call.messages]
-        texts += [text for transform in program.transforms for text in transform.inputs]
-        read = {s.name for text in texts for s in text if isinstance(s, VariableSegment)}
-        written = [t.output for t in program.transforms] + [c.output for c in program.calls]
-        unread = [name for name in written if name not in read]
+        read = {name for node in nodes for name in inputs_of(node)}
+        unread = [node.output for node in nodes if node.output not in read]
+        calls = [node for node in nodes if isinstance(node, SemanticCall)]
         # Whoever reads them, the step behind a break or the end of the run, reads all of them.
-        group = f"outputs-{calls + 1}" if len(unread) > 1 else None
-        program.outputs = [Output(variable=v, objective=objective, group=group) for v in unread]
-        return program
+        group = f"outputs-{calls[0].id}" if len(unread) > 1 and calls else None
+        groups = {group for call in calls for group in call.concurrency}
+        return Program(
+            variables=dict(variables),
+            concurrency={
+                group: most for group, most in self.concurrency.items() if group in groups
+            },
+            transforms=[node for node in nodes if isinstance(node, Transform)],
+            calls=calls,
+            outputs=[Output(variable=v, objective=objective, group=group) for v in unread],
+        )
 
     def _fresh(self, name: str) -> str:
         """A free name made from `name`: itself, then with a number."""
@@ -147,3 +190,15 @@ class Plan:
         number = self._numbers[base]
         fresh = base if number == 1 else f"{base}.{number}"
         return fresh if fresh not in self.variables else self._fresh(name)
+
+
+def check_unicode(text: str) -> None:
+    """Whether a text can go over the wire.
+
+    Raises:
+        BreakError: half a surrogate pair is in it.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BreakError(f"gets a text that is no valid Unicode: {error.reason}") from None

@@ -3,29 +3,54 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Hashable, Iterable
-from contextvars import Context, copy_context
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 from parrot_backend.wire.protocol import Objective, Program
 from parrot_backend.wire.views import GraphView, SessionEvent, SessionView
 from parrot_integrations.client import ParrotClient, active_sessions
+from parrot_integrations.client.background import PendingSession
 from parrot_integrations.client.errors import ParrotError
 from parrot_integrations.client.scope import active_scope
 from parrot_integrations.planning.plan import Plan
-from parrot_integrations.planning.values import Unknown
+from parrot_integrations.planning.values import Unknown, is_big
 
 logger = logging.getLogger(__name__)
 
 
 class PlannedSession:
-    """One run's session at the backend, to look into while it runs and for a while after."""
+    """One run's session at the backend, to look into while it runs and for a while after.
 
-    def __init__(self, client: ParrotClient, plan: Plan, opened: SessionView) -> None:
+    It opens while the run goes on: what asks something of it waits until it has, at most some seconds.
+    """
+
+    def __init__(self, client: ParrotClient, plan: Plan, pending: PendingSession) -> None:
         self.client = client
         self.plan = plan
-        self.id = opened.id
-        self.final: SessionView | None = None
+        self._pending = pending
+
+    @property
+    def opened(self) -> bool:
+        """Whether the backend took the plan."""
+        return self._pending.submitted.result() is not None
+
+    @property
+    def id(self) -> str:
+        """Its name at the backend.
+
+        Raises:
+            ParrotError: the plan was not submitted, or the backend did not take it.
+        """
+        if (session_id := self._pending.submitted.result()) is None:
+            why = self._pending.error or "the run was over before"
+            raise ParrotError(f"the plan was not submitted: {why}")
+        return session_id
+
+    @property
+    def final(self) -> SessionView | None:
+        """The final counts, when the run is over and the backend has told them."""
+        return self._pending.closed.result() if self._pending.closed is not None else None
 
     def view(self) -> SessionView:
         """Counts as they stand; the final ones when the run is over."""
@@ -52,116 +77,104 @@ def run_objective(objective: Objective | None) -> Objective:
 class PlannedRun:
     """Submits a plan, and again what it grows by while the run goes on.
 
-    What runs in `context` joins the session. Leaving it closes the session: what was not claimed is
-    cancelled. A plan is only a hint: what can't be submitted is left out, and the run goes on.
+    Requests that are sent while it is `active` join the session. Leaving it closes the session: what
+    was not claimed is cancelled. A plan is only a hint, and the run waits for none of this: what can't
+    be planned or submitted is left out, whatever the reason.
     """
 
     def __init__(
-        self, plan: Plan, objective: Objective | None, on_session: OnSession | None
+        self,
+        plan: Plan,
+        objective: Objective | None = None,
+        on_session: OnSession | None = None,
     ) -> None:
-        self.context: Context = copy_context()
         self._plan = plan
         self._objective = run_objective(objective)
         self._on_session = on_session
-        self._session: PlannedSession | None = None
-        self._given_up = False
+        self._session: PendingSession | None = None
+        self._over = False
         self._planning = threading.Lock()
         self._submitting = threading.Lock()
-        self._asubmitting = asyncio.Lock()
         # One mapping for all copies of the context: the session may open when they are made already.
-        self._active: dict[Hashable, str] = {**active_sessions.get()}
-        self.context.run(active_sessions.set, self._active)
-
-    def settle(self, settled: ResolvedValues) -> None:
-        """Plan what these values make known, and submit it before the run goes on."""
-        with self._submitting:
-            if (program := self._extension(settled)) is None:
-                return
-            try:
-                self._submitted(self._send(program))
-            except ParrotError as error:
-                self._give_up(error)
-
-    async def asettle(self, settled: ResolvedValues) -> None:
-        """As `settle`."""
-        async with self._asubmitting:
-            if (program := self._extension(settled)) is None:
-                return
-            try:
-                self._submitted(await self._asend(program))
-            except ParrotError as error:
-                self._give_up(error)
+        self._active: dict[Hashable, PendingSession] = {**active_sessions.get()}
 
     def __enter__(self) -> Self:
         self.settle(())
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._given_up = True
         with self._submitting:
-            if (session := self._session) is None:
+            self._over = True
+            if self._session is None:
                 return
-            try:
-                session.final = session.client.close_session(session.id)
-            except ParrotError as error:
-                logger.warning("session %s was not closed: %s", session.id, error)
+            self._active.pop(self._client.key, None)
+        try:
+            self._session.close()
+        except Exception as error:
+            logger.info("the session was not closed, it will expire: %s", error)
 
-    async def __aenter__(self) -> Self:
-        await self.asettle(())
-        return self
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Requests that are sent inside claim what was planned for them."""
+        token = active_sessions.set(self._active)
+        try:
+            yield
+        finally:
+            active_sessions.reset(token)
 
-    async def __aexit__(self, *_: object) -> None:
-        """The session is closed also when the run is cancelled."""
-        self._given_up = True
-        await asyncio.shield(self._aclose())
+    def settle(self, settled: ResolvedValues) -> None:
+        """Plan what these values make known, and hand it over before the run goes on."""
+        try:
+            with self._planning:
+                opened = self._extend(settled)
+        except Exception:
+            # Whatever went wrong, the run must not notice: it never needs the plan.
+            logger.exception("planning failed, running on without it")
+            return
+        if opened is not None:
+            self._tell(opened)
 
-    async def _aclose(self) -> None:
-        """Behind what is just being submitted: steps may go on that nobody waits for any more."""
-        async with self._asubmitting:
-            if (session := self._session) is None:
-                return
-            try:
-                session.final = await session.client.aclose_session(session.id)
-            except ParrotError as error:
-                logger.warning("session %s was not closed: %s", session.id, error)
+    async def asettle(self, settled: ResolvedValues) -> None:
+        """As `settle`; planning that takes long leaves the event loop."""
+        settled = list(settled)
+        if self._planning.locked() or is_big([value for _, value in settled]):
+            await asyncio.to_thread(self.settle, settled)
+        else:
+            self.settle(settled)
 
-    def _extension(self, settled: ResolvedValues) -> Program | None:
-        with self._planning:
-            if self._given_up:
+    def _extend(self, settled: ResolvedValues) -> PlannedSession | None:
+        """The session, where it is opened by this."""
+        if self._over:
+            return None
+        try:
+            for unknown, value in settled:
+                unknown.settle(value)
+            program = self._plan.take(self._objective) if self._plan.client else None
+            return self._submit(program) if program is not None else None
+        except Exception:
+            self._over = True
+            raise
+
+    def _submit(self, program: Program) -> PlannedSession | None:
+        with self._submitting:
+            if self._over:
                 return None
-            try:
-                for unknown, value in settled:
-                    unknown.settle(value)
-                return self._plan.take(self._objective) if self._plan.client else None
-            except Exception:
-                # Whatever went wrong, the run must not notice: it never needs the plan.
-                logger.exception("planning failed, running on without it")
-                self._given_up = True
-                return None
+            begun = self._session is None
+            session = self._session = self._session or self._client.pending_session()
+            session.submit(program)
+            self._active[self._client.key] = session
+        return PlannedSession(self._client, self._plan, session) if begun else None
 
-    def _send(self, program: Program) -> SessionView:
-        if self._session is None:
-            return self._client.open_session(program)
-        return self._client.submit(self._session.id, program)
-
-    async def _asend(self, program: Program) -> SessionView:
-        if self._session is None:
-            return await self._client.aopen_session(program)
-        return await self._client.asubmit(self._session.id, program)
+    def _tell(self, opened: PlannedSession) -> None:
+        if self._on_session is None:
+            return
+        try:
+            self._on_session(opened)
+        except Exception:
+            logger.exception("on_session failed")
 
     @property
     def _client(self) -> ParrotClient:
         if self._plan.client is None:
             raise ValueError("a plan without calls has no backend")
         return self._plan.client
-
-    def _submitted(self, view: SessionView) -> None:
-        if self._session is None:
-            self._session = PlannedSession(self._client, self._plan, view)
-            self._active[self._client.key] = view.id
-            if self._on_session is not None:
-                self._on_session(self._session)
-
-    def _give_up(self, error: ParrotError) -> None:
-        self._given_up = True
-        logger.warning("the plan was not submitted, running without it: %s", error)

@@ -17,6 +17,8 @@ from typing import Any
 
 from parrot_backend.wire.messages import Role, Segment, TextSegment, VariableSegment
 
+_MANY = 50
+
 
 @dataclass(frozen=True, slots=True)
 class Variable:
@@ -219,3 +221,13 @@ def _items(value: Any) -> Iterable[Any] | None:
     if isinstance(value, dict):
         return dict.values(value)
     return value if type(value) in (list, tuple) else None
+
+
+def is_big(value: Any) -> bool:
+    """Whether planning with `value` takes milliseconds: it holds many things."""
+    stack, count = [value], 0
+    while stack and count < _MANY:
+        items = list(_items(stack.pop()) or ())
+        count += len(items)
+        stack += items
+    return count >= _MANY

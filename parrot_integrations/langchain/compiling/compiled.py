@@ -2,19 +2,27 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
-from contextvars import copy_context
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, ensure_config
 from langchain_core.runnables.base import RunnableBindingBase, RunnableLike, coerce_to_runnable
 from langchain_core.runnables.config import get_config_list
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from parrot_backend.wire.protocol import Objective
 from parrot_integrations.langchain.compiling import rules as rules  # registers them
+from parrot_integrations.langchain.compiling.observed import Observed
 from parrot_integrations.langchain.compiling.planner import Planner, StepContext, rule
 from parrot_integrations.langchain.compiling.rebuilt import observed
 from parrot_integrations.langchain.compiling.running import (
@@ -24,11 +32,12 @@ from parrot_integrations.langchain.compiling.running import (
     ainput_chunks,
     drawn,
     input_chunks,
+    outside,
 )
 from parrot_integrations.planning.plan import Plan
 from parrot_integrations.planning.report import Format, report
 from parrot_integrations.planning.session import OnSession, PlannedSession, run_objective
-from parrot_integrations.planning.values import BreakError, Unknown
+from parrot_integrations.planning.values import BreakError, Unknown, is_big
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +56,12 @@ class CompiledRunnable(RunnableBindingBase[Input, Output]):  # type: ignore[no-r
     """
 
     objective: Objective | None = None
+    ahead: bool = True
+    submits_all: bool = False
+    """Whether calls are submitted too that can't start earlier by it: the session tells of all."""
+
     on_session: OnSession | None = Field(default=None, exclude=True)
+    _observed: tuple[Any, Observed] | None = PrivateAttr(default=None)
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
@@ -79,25 +93,25 @@ class CompiledRunnable(RunnableBindingBase[Input, Output]):  # type: ignore[no-r
         if not analyze:
             return report(self.plan([input], config, kwargs), objective, format=format)
         sessions: list[PlannedSession] = []
-        self.model_copy(update={"on_session": sessions.append}).invoke(input, config, **kwargs)
-        if not sessions:  # there was nothing to plan
+        told = {"on_session": sessions.append, "submits_all": True}
+        self.model_copy(update=told).invoke(input, config, **kwargs)
+        if not sessions or not sessions[0].opened:  # there was nothing to submit
             return report(self.plan([input], config, kwargs), objective, format=format)
         return report(sessions[0].plan, objective, format=format, ran=sessions[0])
 
     def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:
         """`invoke` of the original, planned."""
-        with self._run(self.plan([input], config, kwargs)) as run:
-            output: Output = run.context.run(run.native.invoke, input, config, **kwargs)
+        with self._run(self.plan([input], config, kwargs)) as run, run.active():
+            output: Output = run.native.invoke(input, config, **kwargs)
             return output
 
     async def ainvoke(
         self, input: Input, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Output:
         """`ainvoke` of the original, planned."""
-        async with self._run(self.plan([input], config, kwargs)) as run:
-            return await asyncio.create_task(
-                run.native.ainvoke(input, config, **kwargs), context=run.context
-            )
+        with self._run(await self._aplan([input], config, kwargs)) as run, run.active():
+            output: Output = await run.native.ainvoke(input, config, **kwargs)
+            return output
 
     def batch(
         self,
@@ -107,8 +121,8 @@ class CompiledRunnable(RunnableBindingBase[Input, Output]):  # type: ignore[no-r
     ) -> list[Output]:
         """`batch` of the original; all inputs are one plan."""
         configs = get_config_list(config, len(inputs)) if inputs else []
-        with self._run(self.plan(inputs, configs, kwargs)) as run:
-            return run.context.run(run.native.batch, inputs, configs, **kwargs)
+        with self._run(self.plan(inputs, configs, kwargs)) as run, run.active():
+            return run.native.batch(inputs, configs, **kwargs)
 
     async def abatch(
         self,
@@ -118,10 +132,8 @@ class CompiledRunnable(RunnableBindingBase[Input, Output]):  # type: ignore[no-r
     ) -> list[Output]:
         """`abatch` of the original; all inputs are one plan."""
         configs = get_config_list(config, len(inputs)) if inputs else []
-        async with self._run(self.plan(inputs, configs, kwargs)) as run:
-            return await asyncio.create_task(
-                run.native.abatch(inputs, configs, **kwargs), context=run.context
-            )
+        with self._run(await self._aplan(inputs, configs, kwargs)) as run, run.active():
+            return await run.native.abatch(inputs, configs, **kwargs)
 
     def batch_as_completed(  # type: ignore[override]
         self, inputs: Sequence[Input], config: Any = None, **kwargs: Any
@@ -139,7 +151,7 @@ class CompiledRunnable(RunnableBindingBase[Input, Output]):  # type: ignore[no-r
         """`abatch_as_completed` of the original; all inputs are one plan."""
         configs = get_config_list(config, len(inputs)) if inputs else []
         return self._aiterate(
-            self.plan(inputs, configs, kwargs),
+            lambda: self._aplan(inputs, configs, kwargs),
             lambda native: native.abatch_as_completed(inputs, configs, **kwargs),
         )
 
@@ -154,27 +166,29 @@ class CompiledRunnable(RunnableBindingBase[Input, Output]):  # type: ignore[no-r
         self, input: Input, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Output]:
         """`astream` of the original, planned."""
-        plan = self.plan([input], config, kwargs)
-        return self._aiterate(plan, lambda native: native.astream(input, config, **kwargs))
+        return self._aiterate(
+            lambda: self._aplan([input], config, kwargs),
+            lambda native: native.astream(input, config, **kwargs),
+        )
 
     def transform(
         self, input: Iterator[Input], config: RunnableConfig | None = None, **kwargs: Any
     ) -> Iterator[Output]:
         """`transform` of the original, planned when the input has come to its end."""
-        plan, outside = self.plan([Unknown()], config, kwargs), copy_context()
+        active = outside()
         yield from self._iterate(
-            plan,
-            lambda native: native.transform(input_chunks(outside, input), config, **kwargs),
+            self.plan([Unknown()], config, kwargs),
+            lambda native: native.transform(input_chunks(active, input), config, **kwargs),
         )
 
     def atransform(
         self, input: AsyncIterator[Input], config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Output]:
         """`atransform` of the original, planned when the input has come to its end."""
-        plan, outside = self.plan([Unknown()], config, kwargs), copy_context()
+        active = outside()
         return self._aiterate(
-            plan,
-            lambda native: native.atransform(ainput_chunks(outside, input), config, **kwargs),
+            lambda: self._aplan([Unknown()], config, kwargs),
+            lambda native: native.atransform(ainput_chunks(active, input), config, **kwargs),
         )
 
     def astream_events(  # type: ignore[override]
@@ -184,50 +198,87 @@ class CompiledRunnable(RunnableBindingBase[Input, Output]):  # type: ignore[no-r
         if kwargs.get("version") == "v3":
             return cast("AsyncIterator[Any]", super().astream_events(input, config, **kwargs))
         return self._aiterate(
-            self.plan([input], config, {}),
+            lambda: self._aplan([input], config, {}),
             lambda native: native.astream_events(input, config, **kwargs),
         )
 
     def plan(self, inputs: Sequence[Any], config: Any = None, kwargs: Any = None) -> Plan:
         """The plan for inputs, with their configurations or one for all; nothing is submitted."""
-        planner = Planner()
-        kwargs = {**self.kwargs, **(kwargs or {})}
-        context = StepContext({k: v for k, v in kwargs.items() if k not in _BATCH_OPTIONS})
-        configs = config if isinstance(config, list) else [config] * len(inputs)
         try:
-            for index, (value, of_input) in enumerate(zip(inputs, configs, strict=True)):
-                if isinstance(value, Unknown):
-                    planner.plan.unknowns[INPUT, (index,)] = value
-                configurable = ensure_config(of_input).get("configurable", {})
-                own = replace(context, configurable=configurable).element(index)
-                planner.step(self.bound, value, own)
+            return self._planned(inputs, config, {**self.kwargs, **(kwargs or {})})
         except Exception:
             # Whatever went wrong, the run must not notice: it never needs the plan.
             logger.exception("planning failed, running without a plan")
             return Plan()
+
+    def _planned(self, inputs: Sequence[Any], config: Any, kwargs: Mapping[str, Any]) -> Plan:
+        planner = Planner()
+        if not self.ahead:
+            planner.plan.stop(self.get_name(), "is compiled with ahead=False")
+            return planner.plan
+        if self.submits_all:
+            planner.plan.hold_nothing_back()
+        configs = config if isinstance(config, list) else [config] * len(inputs)
+        known = [self._known_config(of_input) for of_input in configs]
+        context = StepContext({k: v for k, v in kwargs.items() if k not in _BATCH_OPTIONS})
+        # LangChain itself takes the first one's for the whole batch.
+        context = context.limited(planner.plan, known[0].get("max_concurrency") if known else None)
+        for index, (value, of_input) in enumerate(zip(inputs, known, strict=True)):
+            if isinstance(value, Unknown):
+                planner.plan.unknowns[INPUT, (index,)] = value
+            own = replace(context, configurable=of_input["configurable"]).element(index)
+            planner.step(self.bound, value, own)
         return planner.plan
 
+    def _known_config(self, config: RunnableConfig | None) -> RunnableConfig:
+        """A configuration as the original will see it, in what planning looks at."""
+        given: Any = {**self.config, **{k: v for k, v in (config or {}).items() if v is not None}}
+        configurables = self.config.get("configurable"), given.get("configurable")
+        if any(configurables):
+            given["configurable"] = {
+                k: v for each in configurables for k, v in (each or {}).items()
+            }
+        return ensure_config(given)
+
+    async def _aplan(self, inputs: Sequence[Any], config: Any, kwargs: Mapping[str, Any]) -> Plan:
+        """As `plan`; planning that takes long leaves the event loop."""
+        if is_big(inputs):
+            return await asyncio.to_thread(self.plan, inputs, config, kwargs)
+        return self.plan(inputs, config, kwargs)
+
     def _run(self, plan: Plan) -> CompiledRun:
-        bound = observed(self.bound) if plan.open else self.bound
         native: Runnable[Any, Any] = RunnableBinding(
-            bound=bound, kwargs=self.kwargs, config=self.config
+            bound=self._observed_copy() if plan.open else self.bound,
+            kwargs=self.kwargs,
+            config=self.config,
+            config_factories=self.config_factories,
         )
         return CompiledRun(native, plan, self.objective, self.on_session)
+
+    def _observed_copy(self) -> Observed:
+        if self._observed is None or self._observed[0] is not self.bound:
+            self._observed = self.bound, observed(self.bound)
+        return self._observed[1]
 
     def _iterate(
         self, plan: Plan, start: Callable[[Runnable[Any, Any]], Iterator[Any]]
     ) -> Iterator[Any]:
         """The session is active while the original works, not while the consumer has the item."""
         with self._run(plan) as run:
-            yield from drawn(run.context, run.context.run(start, run.native))
+            with run.active():
+                items = start(run.native)
+            yield from drawn(run.active, items)
 
     async def _aiterate(
-        self, plan: Plan, start: Callable[[Runnable[Any, Any]], AsyncIterator[Any]]
+        self,
+        plan: Callable[[], Awaitable[Plan]],
+        start: Callable[[Runnable[Any, Any]], AsyncIterator[Any]],
     ) -> AsyncGenerator[Any, None]:
-        async with self._run(plan) as run:
-            items = adrawn(run.context, run.context.run(start, run.native))
-            async with aclosing(items):
-                async for item in items:
+        with self._run(await plan()) as run:
+            with run.active():
+                items = start(run.native)
+            async with aclosing(adrawn(run.active, items)) as drawn_items:
+                async for item in drawn_items:
                     yield item
 
 
@@ -246,6 +297,7 @@ def compile(
     runnable: RunnableLike[Input, Output],
     *,
     objective: Objective | None = None,
+    ahead: bool | None = None,
     on_session: Callable[[PlannedSession], None] | None = None,
 ) -> CompiledRunnable[Input, Output]:
     """Compile a runnable: its LLM calls are planned per input and started before it asks for them.
@@ -256,14 +308,21 @@ def compile(
         objective: what the reader of the result wants: `latency` or `throughput`; by default what
             the `parrot_session` around a run wants, else `latency`. `ttft` and `tpot` are served
             like `latency` today.
-        on_session: called with each run's session when it opens, for progress and inspection.
+        ahead: whether calls may start before the step that makes them, which they do by default.
+            With False nothing is planned: no prompt leaves before the steps in front of it, such as
+            a guard that raises, have ended.
+        on_session: called with each run's session when it is about to open, for progress and
+            inspection. A run has none where nothing is submitted, as calls that are asked for next
+            anyway are not.
 
     Raises:
         TypeError: LangChain makes no runnable of it.
     """
     if isinstance(runnable, CompiledRunnable):
-        given = {"objective": objective, "on_session": on_session}
+        given = {"objective": objective, "ahead": ahead, "on_session": on_session}
         return runnable.model_copy(update={k: v for k, v in given.items() if v is not None})
     # Its overloads take each kind of runnable, but not the union of them.
     bound: Runnable[Input, Output] = coerce_to_runnable(cast("Any", runnable))
-    return CompiledRunnable(bound=bound, objective=objective, on_session=on_session)
+    return CompiledRunnable(
+        bound=bound, objective=objective, ahead=ahead is not False, on_session=on_session
+    )

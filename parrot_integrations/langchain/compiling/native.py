@@ -4,11 +4,14 @@ Which execution of a step it was, the runs' ids say: a run whose id is chosen he
 children as their parent. Ids are random otherwise, so nobody sees it.
 """
 
-from contextvars import Context, ContextVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, cast
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackManager
+from langchain_core.messages import AIMessage
 from langchain_core.messages.base import TextAccessor
 from langchain_core.runnables import RunnableConfig
 from langchain_core.utils.uuid import uuid7
@@ -52,6 +55,7 @@ class RunObserver:
 
     def left(self, place: StepPath, elements: MapIndices | None, value: Any) -> ResolvedValues:
         """What it settles that a step gave a value."""
+        self._answered((place, elements), value)
         unknown = self._plan.unknowns.get((place, elements))
         awaited = unknown is not None and not unknown.settled and not isinstance(value, Exception)
         known = str(value) if type(value) is TextAccessor else value
@@ -61,11 +65,17 @@ class RunObserver:
         self, place: StepPath, elements: MapIndices | None, chunks: list[Any]
     ) -> ResolvedValues:
         """As `left`, of the value that the chunks add up to."""
-        if (place, elements) not in self._plan.unknowns or not chunks:
+        key = (place, elements)
+        if not chunks or not (key in self._plan.unknowns or self._plan.awaits(key)):
             return []
         return [
             settled for value in merged(chunks) for settled in self.left(place, elements, value)
         ]
+
+    def _answered(self, key: tuple[StepPath, MapIndices | None], value: Any) -> None:
+        """A model whose call was not submitted has answered."""
+        if self._plan.awaits(key) and isinstance(value, AIMessage):
+            self._plan.told(key, str(value.text))
 
     def settle(self, settled: ResolvedValues) -> None:
         """Plan on with what has become known, before the next step begins."""
@@ -88,6 +98,11 @@ def current() -> RunObserver:
     return _current.get() or _IDLE
 
 
-def make_current(context: Context, run: RunObserver) -> None:
-    """Let observers that run in `context` report to `run`."""
-    context.run(_current.set, run)
+@contextmanager
+def observed_by(run: RunObserver) -> Iterator[None]:
+    """Let observers that run inside report to `run`."""
+    token = _current.set(run)
+    try:
+        yield
+    finally:
+        _current.reset(token)

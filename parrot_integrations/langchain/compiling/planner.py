@@ -6,6 +6,7 @@ from typing import Any
 
 from langchain_core.runnables import Runnable
 
+from parrot_integrations.client.scope import wire_name
 from parrot_integrations.planning.plan import Plan
 from parrot_integrations.planning.values import BreakError, NotYetError, Unknown, known
 
@@ -17,13 +18,15 @@ class StepContext:
     """What a step gets beside its input, and which step it is.
 
     `place` leads from the root of the runnable to the step, as in `rebuilt.observed`; `elements` are
-    the indices of the inputs and of the elements of maps that it works on.
+    the indices of the inputs and of the elements of maps that it works on; `concurrency` names the
+    groups of calls that may not all run at once.
     """
 
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     configurable: Mapping[str, Any] = field(default_factory=dict)
     place: StepPath = ()
     elements: tuple[int, ...] = ()
+    concurrency: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[StepPath, tuple[int, ...]]:
@@ -37,6 +40,15 @@ class StepContext:
     def element(self, index: int) -> "StepContext":
         """For one element of a map."""
         return replace(self, elements=(*self.elements, index))
+
+    def limited(self, plan: Plan, most: Any) -> "StepContext":
+        """Under a configuration's `max_concurrency`; what is run as one batch has it together."""
+        if type(most) is not int or most < 1:
+            return self
+        where = ".".join(map(str, (*self.place, *self.elements[:-1])))
+        group = wire_name(f"run:{where}")
+        plan.concurrency[group] = most
+        return replace(self, concurrency=(*self.concurrency, group))
 
 
 Rule = Callable[["Planner", Any, Any, StepContext], Any]

@@ -95,8 +95,8 @@ class BaseChatParrot(SiblingCalls, ParrotSettings, BaseChatModel):
         run: Callable[..., LLMResult] = super().generate
         if len(messages) < 2 or not may_run_ahead(self, self.client):
             return run(messages, stop, callbacks, **told, **kwargs)
-        with submitted(self.client, messages, self.parameters(stop, **kwargs)) as context:
-            return context.run(run, messages, stop, callbacks, **told, **kwargs)
+        with submitted(self.client, messages, self.parameters(stop, **kwargs)):
+            return run(messages, stop, callbacks, **told, **kwargs)
 
     async def agenerate(
         self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any

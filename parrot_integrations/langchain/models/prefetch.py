@@ -1,19 +1,19 @@
 """`generate` over many prompts, submitted at once: LangChain's own loop asks for one after another."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import Context, copy_context
 from typing import Any
 
 from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 
-from parrot_backend.wire.protocol import Output, Program, SemanticCall
 from parrot_integrations.client import ParrotClient, active_sessions
-from parrot_integrations.client.errors import ParrotError
 from parrot_integrations.langchain.models.messages import to_wire
+from parrot_integrations.planning.plan import Plan
+from parrot_integrations.planning.session import PlannedRun
+from parrot_integrations.planning.values import Prompt, literal_message
 
 logger = logging.getLogger(__name__)
 
@@ -37,59 +37,28 @@ def may_run_ahead(llm: BaseChatModel, client: ParrotClient) -> bool:
 
 @contextmanager
 def submitted(
-    client: ParrotClient, prompts: Sequence[list[BaseMessage]], parameters: dict[str, Any]
-) -> Iterator[Context]:
-    """Submit one call for each prompt, and give the context in which equal requests claim them.
+    client: ParrotClient, prompts: Sequence[list[BaseMessage]], parameters: Mapping[str, Any]
+) -> Iterator[None]:
+    """Submit one call for each prompt; equal requests that are sent inside claim them.
 
     Requests that differ, and prompts that can't be submitted, run when they are asked for.
     """
-    context = copy_context()
-    session_id = _open(client, prompts, parameters)
-    if session_id is not None:
-        context.run(active_sessions.set, {**active_sessions.get(), client.key: session_id})
-    try:
-        yield context
-    finally:
-        if session_id is not None:
-            _close(client, session_id)
+    with PlannedRun(_plan(client, prompts, parameters)) as run, run.active():
+        yield
 
 
-def _open(
-    client: ParrotClient, prompts: Sequence[list[BaseMessage]], parameters: dict[str, Any]
-) -> str | None:
-    try:
-        return client.open_session(_program(prompts, parameters)).id
-    except ValueError:  # not supported by a plan or at all: the loop gets to it, and says so
-        return None
-    except ParrotError as error:
-        logger.warning("%d prompts were not submitted at once: %s", len(prompts), error)
-        return None
-
-
-def _program(prompts: Sequence[list[BaseMessage]], parameters: dict[str, Any]) -> Program:
-    calls = [
-        SemanticCall.model_validate(
-            {
-                "id": f"call-{number}",
-                "messages": [_planned(message) for message in prompt],
-                "output": f"answer-{number}",
-                **parameters,
-            }
-        )
-        for number, prompt in enumerate(prompts, start=1)
-    ]
-    outputs = [Output(variable=call.output, group="generate") for call in calls]
-    return Program(calls=calls, outputs=outputs)
-
-
-def _planned(message: BaseMessage) -> dict[str, Any]:
-    wire = to_wire(message)
-    text = wire["content"]
-    return {**wire, "content": [{"type": "text", "text": text}] if text else []}
-
-
-def _close(client: ParrotClient, session_id: str) -> None:
-    try:
-        client.close_session(session_id)
-    except ParrotError as error:
-        logger.warning("session %s was not closed: %s", session_id, error)
+def _plan(
+    client: ParrotClient, prompts: Sequence[list[BaseMessage]], parameters: Mapping[str, Any]
+) -> Plan:
+    plan = Plan()
+    plan.client = client
+    for prompt in prompts:
+        try:
+            messages = tuple(literal_message(to_wire(message)) for message in prompt)
+            plan.call(Prompt(messages), parameters)
+        except ValueError:  # not supported by a plan or at all: the loop gets to it, and says so
+            continue
+        except Exception:
+            logger.exception("planning failed, %d prompts run one by one", len(prompts))
+            return Plan()
+    return plan

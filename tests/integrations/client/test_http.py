@@ -11,6 +11,7 @@ import uvicorn
 
 from parrot_backend.api.app import create_app
 from parrot_backend.wire.protocol import SESSION_HEADER, Output, Program
+from parrot_backend.wire.views import SessionView
 from parrot_integrations.client import ParrotClient, active_sessions, shared_client
 from parrot_integrations.client.errors import (
     AuthenticationError,
@@ -108,8 +109,9 @@ def test_a_chat_inside_a_session_claims_its_planned_call(client):
     program = Program(
         calls=[call("a", "one"), call("b", "then {a.out}")], outputs=[Output(variable="b.out")]
     )
-    opened = client.open_session(program)
-    before = active_sessions.set({client.key: opened.id})
+    session = client.pending_session()
+    session.submit(program)
+    before = active_sessions.set({client.key: session})
     try:
         assert text_of(client.chat(body("one"))) == "eno"
         assert streamed_text(client.stream_chat(body("then eno"))) == "one neht"
@@ -117,28 +119,37 @@ def test_a_chat_inside_a_session_claims_its_planned_call(client):
     finally:
         active_sessions.reset(before)
     assert text_of(client.chat(body("one"))) == "eno"
-    closed = client.close_session(opened.id)
+    closed = client.close_session(session.submitted.result())
     assert (closed.planned, closed.claimed, closed.unplanned) == (2, 2, 1)
-    kinds = [event.kind for event in client.events(opened.id)]
+    kinds = [event.kind for event in client.events(closed.id)]
     assert kinds.count("call_claimed") == 2
-    assert client.events(opened.id, after=len(kinds)) == []
+    assert client.events(closed.id, after=len(kinds)) == []
 
 
 def test_a_session_is_only_for_its_own_backend(client, scripted_url):
-    opened = client.open_session()
+    session = client.pending_session()
+    session.submit(Program())
     other = ParrotClient(scripted_url, api_key="another")
-    before = active_sessions.set({client.key: opened.id})
+    before = active_sessions.set({client.key: session})
     try:
         other.chat(body("abc"))
     finally:
         active_sessions.reset(before)
         other.close()
-    assert client.close_session(opened.id).unplanned == 0
+    assert client.close_session(session.submitted.result()).unplanned == 0
+
+
+def gone(client):
+    """A session that the backend has closed by itself."""
+    session = client.pending_session()
+    session.submit(Program())
+    client.close_session(session.submitted.result())
+    return session
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_chat_of_an_unknown_session_is_sent_again_without_it(client, stream):
-    before = active_sessions.set({client.key: "s-gone"})
+    before = active_sessions.set({client.key: gone(client)})
     try:
         if stream:
             assert streamed_text(client.stream_chat(body("abc"))) == "cba"
@@ -149,7 +160,7 @@ def test_a_chat_of_an_unknown_session_is_sent_again_without_it(client, stream):
 
 
 async def test_an_async_chat_of_an_unknown_session_is_sent_again_without_it(client):
-    before = active_sessions.set({client.key: "s-gone"})
+    before = active_sessions.set({client.key: gone(client)})
     try:
         assert text_of(await client.achat(body("abc"))) == "cba"
     finally:
@@ -399,16 +410,20 @@ def test_a_stream_without_done_is_not_whole():
 
 
 def test_the_session_travels_in_a_header_and_only_unknown_ones_are_dropped(quick):
+    opened = Reply(body=SessionView(id="s-1").model_dump_json().encode())
     unknown = failure(404, "session_not_found")
-    with replying(unknown, failure(404, "model_not_found")) as server:
+    with replying(opened, unknown, failure(404, "model_not_found")) as server:
         client = ParrotClient(server.url)
-        before = active_sessions.set({client.key: "s-1"})
+        session = client.pending_session()
+        session.submit(Program())
+        before = active_sessions.set({client.key: session})
         try:
             with pytest.raises(NotFoundError), client:
                 client.chat(body("abc"))
         finally:
             active_sessions.reset(before)
-    assert [headers.get(SESSION_HEADER) for _, _, headers, _ in server.requests] == ["s-1", None]
+    sent = [headers.get(SESSION_HEADER) for _, _, headers, _ in server.requests]
+    assert sent == [None, "s-1", None]
 
 
 @pytest.mark.parametrize(

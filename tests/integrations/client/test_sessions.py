@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from parrot_backend.wire.protocol import CallScope
+from parrot_backend.wire.protocol import CallScope, Program
 from parrot_integrations.client import ParrotClient, active_sessions
 from parrot_integrations.client.scope import active_scope, task_group, wire_name
 from parrot_integrations.client.sessions import parrot_session
@@ -83,10 +83,13 @@ def test_nothing_is_sent_for_a_session_that_asks_nothing() -> None:
 
 def test_a_request_whose_plan_is_gone_still_belongs(client: ParrotClient) -> None:
     with parrot_session() as session:
-        token = active_sessions.set({client.key: "s-gone"})
+        planned = client.pending_session()
+        planned.submit(Program())
+        client.close_session(planned.submitted.result())
+        token = active_sessions.set({client.key: planned})
         client.chat(body("hi"))
         active_sessions.reset(token)
-    assert [view.unplanned for view in session.views()] == [1]
+    assert [view.unplanned for view in session.views()] == [1, 0]
 
 
 @pytest.mark.parametrize("name", ["plain-1", "ümläut", "two words", "x" * 500, "a|b"])

@@ -96,7 +96,7 @@ def test_symbolic_values_are_found_however_deep(value: Any, expected: bool) -> N
 
 def test_a_plan_goes_on_from_what_was_submitted() -> None:
     plan = Plan()
-    first = answer(plan, plan.input("x", "one"))
+    first = answer(plan, answer(plan, plan.input("x", "one")))
     begun, graph = plan.take(), Graph()
     assert begun is not None
     graph.add(begun)
@@ -105,7 +105,7 @@ def test_a_plan_goes_on_from_what_was_submitted() -> None:
     extension = plan.take("throughput")
     assert extension is not None
     graph.add(extension)
-    assert list(graph.calls) == ["call-1", "call-2"]
+    assert list(graph.calls) == ["call-1", "call-2", "call-3"]
     assert [output.objective for output in extension.outputs] == ["throughput"]
 
 

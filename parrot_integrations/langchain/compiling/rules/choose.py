@@ -32,6 +32,7 @@ def binding(
         raise BreakError("has listeners, which may change the configuration")
     inside = context.at("bound", kwargs={**runnable.kwargs, **context.kwargs})
     configurable = {**runnable.config.get("configurable", {}), **context.configurable}
+    inside = inside.limited(planner.plan, runnable.config.get("max_concurrency"))
     return planner.step(runnable.bound, value, replace(inside, configurable=configurable))
 
 

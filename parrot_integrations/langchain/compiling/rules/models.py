@@ -31,7 +31,7 @@ def chat_model(planner: Planner, runnable: ChatParrot, value: Any, context: Step
         raise BreakError("is served by another backend than the model before it")
     prompt = _prompt(planner, value)
     parameters = runnable.parameters(**{"stop": None, **context.kwargs})
-    answer = planner.plan.call(prompt, parameters)
+    answer = planner.plan.call(prompt, parameters, key=context.key, concurrency=context.concurrency)
     planner.plan.client = client
     return answer
 

@@ -17,7 +17,7 @@ from parrot_integrations.planning.session import PlannedSession
 from tests.doubles import ScriptedEngine
 from tests.integrations.langchain.compiling import watching
 from tests.integrations.langchain.compiling.chains import CHAINS, Chain, ask, map_reduce
-from tests.integrations.langchain.compiling.watching import Recorder, plain
+from tests.integrations.langchain.compiling.watching import Recorder, plain, submitting
 from tests.servers import eventually, serving
 
 DOUBLE = (
@@ -39,7 +39,7 @@ def assert_the_same(
     """
     sessions: list[PlannedSession] = []
     original = chain.build(llm)
-    compiled = compile(original, on_session=sessions.append)
+    compiled = submitting(original, sessions.append)
     recorders = Recorder(whole), Recorder(whole)
     value = chain.input if mode in SINGLE else [chain.input] * 2
     expected = mode(original, value, {"callbacks": [recorders[0]]})
@@ -220,7 +220,7 @@ def test_closing_a_stream_early_frees_everything(llm: ChatParrot, scripted: Scri
     """Straight from the model: behind a parser, LangChain reads a closed stream to its end."""
     sessions: list[PlannedSession] = []
     scripted.hold("say it")
-    chain = compile(ChatPromptTemplate.from_template("say {x}") | llm, on_session=sessions.append)
+    chain = submitting(ChatPromptTemplate.from_template("say {x}") | llm, sessions.append)
     stream = chain.stream({"x": "it"})
     assert next(stream).content == "t"
     stream.close()
@@ -231,7 +231,7 @@ def test_closing_a_stream_early_frees_everything(llm: ChatParrot, scripted: Scri
 async def test_cancelling_a_run_frees_everything(llm: ChatParrot, scripted: ScriptedEngine) -> None:
     sessions: list[PlannedSession] = []
     scripted.hold("say what")
-    compiled = compile(ask("say {x}", llm), on_session=sessions.append)
+    compiled = submitting(ask("say {x}", llm), sessions.append)
     task = asyncio.create_task(compiled.ainvoke({"x": "what"}))
     await asyncio.to_thread(eventually, lambda: scripted.running == 1)
     task.cancel()
@@ -303,8 +303,8 @@ def test_a_compiled_chain_inside_another_plans_its_own_calls(
 ) -> None:
     inner, outer = list[PlannedSession](), list[PlannedSession]()
     first, second = ask("First {x}", llm), ask("Then {y}", llm)
-    part = compile(first, on_session=inner.append)
-    compiled = compile(part | second, on_session=outer.append)
+    part = submitting(first, inner.append)
+    compiled = submitting(part | second, outer.append)
     told = compiled.explain({"x": "it"})
     assert "is compiled by itself and plans its own calls. Compile only the whole chain" in told
     recorders = Recorder(), Recorder()

@@ -14,7 +14,7 @@ from parrot_integrations.planning.session import PlannedSession
 from tests.doubles import ScriptedEngine
 from tests.integrations.langchain.compiling import watching
 from tests.integrations.langchain.compiling.chains import ask
-from tests.integrations.langchain.compiling.watching import Recorder
+from tests.integrations.langchain.compiling.watching import Recorder, submitting
 from tests.servers import eventually, serving
 
 
@@ -45,7 +45,7 @@ def test_calls_behind_a_break_start_before_they_are_asked_for(
     mode: Callable[..., Any], llm: ChatParrot
 ) -> None:
     sessions: list[PlannedSession] = []
-    mode(compile(two_breaks(llm), on_session=sessions.append), {"x": "it"}, {})
+    mode(submitting(two_breaks(llm), sessions.append), {"x": "it"}, {})
     events = sessions[0].events()
     when = {(event.kind, event.name): event.seq for event in events}
     planned = [when["call_planned", f"call-{n}"] for n in range(1, 6)]
@@ -60,7 +60,7 @@ def test_calls_behind_a_break_start_before_they_are_asked_for(
 def test_a_plan_goes_on_on_the_real_engine(base_url: str) -> None:
     llm = ChatParrot(base_url=base_url, temperature=0, max_tokens=8)
     sessions: list[PlannedSession] = []
-    compiled = compile(two_breaks(llm), on_session=sessions.append)
+    compiled = submitting(two_breaks(llm), sessions.append)
     assert compiled.invoke({"x": "a bird"}) == two_breaks(llm).invoke({"x": "a bird"})
     assert sessions[0].final is not None
     assert (sessions[0].final.claimed, sessions[0].final.unplanned) == (5, 0)
@@ -86,7 +86,7 @@ def test_a_stream_is_planned_at_the_end_of_its_input(llm: ChatParrot) -> None:
     sessions: list[PlannedSession] = []
     inner = ask("Draw {y}", llm) | ask("Frame {z}", llm)
     original = ask("Name {x}", llm) | inner
-    half = ask("Name {x}", llm) | compile(inner, on_session=sessions.append)
+    half = ask("Name {x}", llm) | submitting(inner, sessions.append)
     assert list(half.stream({"x": "it"})) == list(original.stream({"x": "it"}))
     assert watching.astream(half, {"x": "it"}, {}) == list(original.stream({"x": "it"}))
     counts = [session.final for session in sessions if session.final is not None]
@@ -98,7 +98,7 @@ def test_compiled_runnables_may_be_steps_of_compiled_ones(llm: ChatParrot) -> No
     outer = {"x": compile(inner)} | RunnableLambda(lambda v: compile(ask("Now {x}", llm)).invoke(v))
     original = {"x": inner} | ask("Now {x}", llm)
     sessions: list[PlannedSession] = []
-    compiled = compile(outer | ask("End {x}", llm), on_session=sessions.append)
+    compiled = submitting(outer | ask("End {x}", llm), sessions.append)
     assert compiled.invoke({"x": "it"}) == (original | ask("End {x}", llm)).invoke({"x": "it"})
     assert [session.plan.calls[0].id for session in sessions] == ["call-1"]
 
@@ -108,10 +108,11 @@ def test_a_backend_that_refuses_more_of_the_plan_costs_nothing(
 ) -> None:
     with serving(ScriptedEngine(), limits=Limits(calls_per_session=2)) as url:
         llm = ChatParrot(base_url=url, temperature=0, max_retries=0)
-        chain = (
-            ask("{x}", llm) | shout | ask("{y}", llm) | shout | ask("{z}", llm) | ask("{a}", llm)
-        )
-        assert compile(chain).invoke("abc") == chain.invoke("abc")
+        chain = ask("{x}", llm) | ask("{y}", llm) | shout | ask("{z}", llm) | ask("{a}", llm)
+        sessions: list[PlannedSession] = []
+        assert compile(chain, on_session=sessions.append).invoke("abc") == chain.invoke("abc")
+        assert sessions[0].final is not None
+        assert sessions[0].final.claimed == 2, "what was submitted is claimed all the same"
     assert caplog.text.count("running without it") == 1
 
 

@@ -35,6 +35,7 @@ from parrot_integrations.langchain import (
 )
 from parrot_integrations.planning.session import PlannedSession
 from tests.integrations.langchain.compiling.chains import ask
+from tests.integrations.langchain.compiling.watching import submitting
 
 classic = pytest.importorskip("langchain_classic.chains")
 
@@ -260,7 +261,7 @@ def test_what_people_write_is_planned_and_claimed(name: str, scripted_url: str) 
     sessions: list[PlannedSession] = []
     original = build(llm)
     expected = original.invoke(value)
-    assert compile(original, on_session=sessions.append).invoke(value) == expected
+    assert submitting(original, sessions.append).invoke(value) == expected
     (session,) = sessions
     assert session.final is not None
     counts = session.final
@@ -271,7 +272,7 @@ def test_a_failed_prediction_is_no_answer_and_the_fallback_runs(scripted_url: st
     llm = ChatParrot(base_url=scripted_url, temperature=0, max_retries=0)
     sessions: list[PlannedSession] = []
     original = falling_back(llm)
-    compiled = compile(original, on_session=sessions.append)
+    compiled = submitting(original, sessions.append)
     assert compiled.invoke({"x": "it"}) == original.invoke({"x": "it"})
     assert sessions[0].final is not None
     assert (sessions[0].final.claimed, sessions[0].final.unplanned) == (0, 3)
@@ -294,6 +295,6 @@ def test_a_wrong_declaration_costs_time_only(scripted_url: str) -> None:
     llm = ChatParrot(base_url=scripted_url, temperature=0)
     sessions: list[PlannedSession] = []
     original = ask("Say {x}", llm) | not_stripping | ask("Now {y}", llm)
-    assert compile(original, on_session=sessions.append).invoke("it") == original.invoke("it")
+    assert submitting(original, sessions.append).invoke("it") == original.invoke("it")
     assert sessions[0].final is not None
     assert (sessions[0].final.claimed, sessions[0].final.unplanned) == (1, 1)

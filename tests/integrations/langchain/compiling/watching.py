@@ -12,6 +12,14 @@ from langchain_core.messages import BaseMessage
 from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable
 
+from parrot_integrations.langchain import compile
+from parrot_integrations.planning.session import PlannedSession
+
+
+def submitting(chain: Any, on_session: Callable[[PlannedSession], None]) -> Any:
+    """The chain compiled so that each planned call is submitted, for the session to tell of it."""
+    return compile(chain, on_session=on_session).model_copy(update={"submits_all": True})
+
 
 def plain(value: Any) -> Any:
     """A value without what differs from run to run: a message's random id, the order of branches."""

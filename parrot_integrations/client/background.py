@@ -1,0 +1,182 @@
+"""Session traffic, which is in nobody's way: one thread of the process sends what concerns sessions.
+
+A plan is a hint. Whoever has one hands it over and goes on at once; only a chat request that could
+claim something of it waits until it has been answered. So every request here has a short timeout, is
+sent once, and when it fails there is no session.
+"""
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future, wait
+from contextvars import Context
+from typing import Any, TypeVar
+
+from parrot_backend.wire.protocol import CallScope, Program
+from parrot_backend.wire.views import SessionView
+from parrot_integrations.client import operations
+from parrot_integrations.client.transport import Transport
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_SECONDS = 5.0
+_SECONDS_PER_CALL = 0.01
+_FLUSH_SECONDS = 1.5
+
+Submitted = Future[str | None]
+"""The session's id, when what was submitted has been answered; None where none was opened."""
+
+
+class PendingSession:
+    """A session that its first program opens.
+
+    Nothing here waits: programs are sent in their order, and a request that is to claim something of
+    them waits for `submitted`.
+
+    Args:
+        transport: of the backend.
+        scope: where the session belongs.
+
+    Attributes:
+        error: why there is no session, where a program could not be submitted.
+    """
+
+    def __init__(self, transport: Transport, scope: CallScope) -> None:
+        self.error: BaseException | None = None
+        self._transport = transport
+        self._scope = scope
+        self._id: str | None = None
+        self._closing: Future[SessionView | None] | None = None
+        self._order = asyncio.Lock()
+        self._submitted = _answered(None)
+        # A forked child has no thread that would answer.
+        self._process = os.getpid()
+
+    @property
+    def submitted(self) -> Submitted:
+        """What all programs that were handed over by now will come to."""
+        return self._submitted if os.getpid() == self._process else _answered(None)
+
+    @property
+    def closed(self) -> Future[SessionView | None] | None:
+        """The final counts, when it has been closed; None where nobody has asked for that."""
+        return self._closing
+
+    def submit(self, program: Program) -> None:
+        """Send a program behind those before it; the first one opens the session."""
+        if self._closing is None:
+            self._submitted = _owner().post(self._submit(program))
+
+    def close(self) -> None:
+        """End the session, behind what is on its way."""
+        if self._closing is None:
+            self._closing = _owner().post(self._close())
+
+    async def _submit(self, program: Program) -> str | None:
+        try:
+            async with self._order:
+                if self.error is None and self._closing is None:
+                    await self._send(program)
+                return self._id
+        except (Exception, asyncio.CancelledError) as error:  # cancelled at the process's end
+            logger.warning("the plan was not submitted, running without it: %s", error)
+            self.error = error
+            return self._id
+
+    async def _send(self, program: Program) -> None:
+        timeout = _SECONDS + _SECONDS_PER_CALL * len(program.calls)
+        if self._id is None:
+            opening = operations.open_session(program, self._scope)
+            self._id = (await self._transport.aonce(opening, timeout)).id
+        else:
+            await self._transport.aonce(operations.submit(self._id, program), timeout)
+
+    async def _close(self) -> SessionView | None:
+        try:
+            async with self._order:
+                if self._id is None:
+                    return None
+                return await self._transport.aonce(operations.close_session(self._id), _SECONDS)
+        except (Exception, asyncio.CancelledError) as error:
+            logger.info("session %s was not closed, it will expire: %s", self._id, error)
+            return None
+
+
+class _Owner:
+    """The thread that sends, with the event loop that its connections belong to."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._over = asyncio.Event()
+        self._ending = False
+        self._pending: set[Future[Any]] = set()
+        self._thread = threading.Thread(target=self._run, name="parrot-sessions", daemon=True)
+        self._thread.start()
+
+    def post(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Have something done, and forget it when it is."""
+        if self._ending:
+            work.close()
+            raise RuntimeError("the process ends, and no more session is opened")
+        # An empty context: connections, which are kept, would keep the caller's.
+        future = Context().run(asyncio.run_coroutine_threadsafe, work, self._loop)
+        self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
+        return future
+
+    def end(self, seconds: float) -> None:
+        """Finish what is on its way, within so many seconds, and close the connections."""
+        wait(list(self._pending), seconds)
+        self._ending = True
+        self._loop.call_soon_threadsafe(self._over.set)
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._until_over())
+
+    async def _until_over(self) -> None:
+        await self._over.wait()
+
+
+# By process: a forked child has the object and not its thread. What it inherits stays referred to, so
+# that nothing of its parent's is closed by the garbage collector.
+_owners: dict[int, _Owner] = {}
+_lock = threading.Lock()
+
+
+def _owner() -> _Owner:
+    with _lock:
+        if (owner := _owners.get(os.getpid())) is None:
+            owner = _owners[os.getpid()] = _Owner()
+        return owner
+
+
+def _answered(session_id: str | None) -> Submitted:
+    future: Submitted = Future()
+    future.set_result(session_id)
+    return future
+
+
+def flush(seconds: float = _FLUSH_SECONDS) -> None:
+    """Send what is on its way and end the thread; runs at exit, before managed backends are ended."""
+    with _lock:
+        owner = _owners.pop(os.getpid(), None)
+    if owner is not None:
+        owner.end(seconds)
+
+
+def _renew_lock() -> None:
+    """A lock that another thread held at the time of a fork is never released in the child."""
+    global _lock
+    _lock = threading.Lock()
+
+
+# Exit handlers run last in, first out: `managed` has registered its own when it was imported.
+atexit.register(flush)
+os.register_at_fork(after_in_child=_renew_lock)
