@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from parrot_backend.api import completion as chat
 from parrot_backend.api.choices import read
 from parrot_backend.api.errors import error_body
+from parrot_backend.api.state import core_of
 from parrot_backend.engines.base import Delta
 from parrot_backend.serving.call import Call
 from parrot_backend.wire.errors import ParrotError
@@ -52,13 +53,14 @@ async def answer(
         CALL_HEADER: ",".join(call.id for call in calls),
         CLAIMED_HEADER: str(all(call.claimed for call in calls)).lower(),
     }
+    fingerprint = {"system_fingerprint": core_of(http).engine.model.fingerprint}
     deltas = read(calls)
     if not request.stream:
         await until_disconnect(http, _drain(deltas))
-        return JSONResponse(shape.completion(calls), headers=headers)
+        return JSONResponse(shape.completion(calls) | fingerprint, headers=headers)
     first = await until_disconnect(http, anext(deltas))
     include_usage = request.stream_options is not None and request.stream_options.include_usage
-    events = _events(shape, calls, first, deltas, include_usage=include_usage)
+    events = _events(shape, calls, first, deltas, fingerprint, include_usage=include_usage)
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
 
@@ -96,17 +98,18 @@ async def _events(
     calls: list[Call],
     first: tuple[int, Delta],
     deltas: Deltas,
+    told_by_all: dict[str, Any],
     *,
     include_usage: bool,
 ) -> AsyncIterator[str]:
     begun = {first[0]}
     try:
-        yield _event(shape.chunk(calls, *first, first=True))
+        yield _event(shape.chunk(calls, *first, first=True) | told_by_all)
         async for index, delta in deltas:
-            yield _event(shape.chunk(calls, index, delta, first=index not in begun))
+            yield _event(shape.chunk(calls, index, delta, first=index not in begun) | told_by_all)
             begun.add(index)
         if include_usage:
-            yield _event(shape.usage_chunk(calls))
+            yield _event(shape.usage_chunk(calls) | told_by_all)
     except ParrotError as error:
         yield _event(error_body(error))
     finally:

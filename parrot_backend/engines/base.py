@@ -1,9 +1,11 @@
 """`Engine`: the one interface between serving and whatever runs the model."""
 
+import hashlib
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from parrot_backend import __version__
 from parrot_backend.wire.messages import ChatMessage
 from parrot_backend.wire.tools import Tool
 
@@ -24,6 +26,13 @@ class ModelCard:
 
     name: str
     context_length: int
+    quantization: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """The same wherever the same answers may be expected: model, its numbers and our version."""
+        served = repr((self.name, self.context_length, self.quantization, __version__))
+        return f"fp_{hashlib.blake2b(served.encode(), digest_size=6).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)

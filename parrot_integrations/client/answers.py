@@ -61,7 +61,7 @@ def translated(url: httpx.URL | str) -> Iterator[None]:
         raise BackendTimeoutError(
             f"{url} sent nothing within the timeout; raise it with timeout= (seconds)."
         ) from error
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise BackendConnectionError(f"Lost the connection to {url}: {error}") from error
 
 

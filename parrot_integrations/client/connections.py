@@ -8,7 +8,7 @@ collector hands a dropped one to its loop. So sockets are closed by the loop tha
 import asyncio
 import os
 import weakref
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +16,6 @@ import httpx
 
 UNIX = "unix:"
 _LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=1000, keepalive_expiry=60.0)
-_CONNECT_TIMEOUT = 10.0
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 _Keeper = AsyncGenerator[httpx.AsyncClient, None]
@@ -32,16 +31,12 @@ class Connections:
 
     Args:
         root: URL of the backend, without path, or `unix:` and the path of its socket.
-        timeout: longest wait for the next byte, in seconds.
-        headers: sent with every request.
     """
 
-    def __init__(self, root: str, *, timeout: float, headers: Mapping[str, str]) -> None:
+    def __init__(self, root: str) -> None:
         url = urlsplit(address(root))
         self._socket = root.removeprefix(UNIX) if root.startswith(UNIX) else None
         self._arguments: dict[str, Any] = {
-            "headers": dict(headers),
-            "timeout": httpx.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT), pool=None),
             "limits": _LIMITS,
             # Loading the certificate store takes 40 ms, and plain HTTP has no use for it.
             "verify": url.scheme == "https",
@@ -51,6 +46,11 @@ class Connections:
         # By process, so that a forked child neither uses nor closes its parent's sockets.
         self._by_process: dict[int, httpx.Client] = {}
         self._by_loop: dict[asyncio.AbstractEventLoop, tuple[_Keeper, httpx.AsyncClient]] = {}
+
+    @property
+    def is_unix(self) -> bool:
+        """Whether they lead to a Unix socket."""
+        return self._socket is not None
 
     def of_process(self) -> httpx.Client:
         """The sync client of this process."""
@@ -96,6 +96,45 @@ class Connections:
         for loop in list(self._by_loop):
             if loop.is_closed():
                 self._by_loop.pop(loop, None)
+
+
+class CallersConnections:
+    """httpx clients of the caller's, which are never closed here, and `own` for what is not given.
+
+    Args:
+        own: connections of ours.
+        sync: takes what would go over a sync client of ours.
+        of_loops: takes what would go over async ones; which loops it can be used in, its owner knows.
+
+    Raises:
+        ValueError: the backend is at a Unix socket, which only our own connections know.
+    """
+
+    def __init__(
+        self, own: Connections, sync: httpx.Client | None, of_loops: httpx.AsyncClient | None
+    ) -> None:
+        if own.is_unix:
+            raise ValueError(
+                "base_url names a Unix socket, which http_client and http_async_client don't go "
+                "through: leave them out, or give them a transport with uds= and an http base_url"
+            )
+        self._own, self._sync, self._of_loops = own, sync, of_loops
+
+    def of_process(self) -> httpx.Client:
+        """The caller's sync client, or ours."""
+        return self._sync or self._own.of_process()
+
+    async def of_loop(self) -> httpx.AsyncClient:
+        """The caller's async client, or ours."""
+        return self._of_loops or await self._own.of_loop()
+
+    def close(self) -> None:
+        """Closes our own connections."""
+        self._own.close()
+
+    async def aclose(self) -> None:
+        """As `close`."""
+        await self._own.aclose()
 
 
 async def _keep(client: httpx.AsyncClient) -> _Keeper:

@@ -7,6 +7,9 @@ from contextvars import ContextVar
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
+from weakref import WeakValueDictionary
+
+import httpx
 
 from parrot_backend.wire.protocol import CallScope, Program
 from parrot_backend.wire.views import GraphView, SessionEvent, SessionView
@@ -14,6 +17,7 @@ from parrot_integrations.client import operations
 from parrot_integrations.client.background import PendingSession, Submitted
 from parrot_integrations.client.operations import Operation
 from parrot_integrations.client.scope import active_scope
+from parrot_integrations.client.timeouts import GivenTimeout, Timeouts, timeouts
 from parrot_integrations.client.transport import Transport, settings
 
 active_sessions: ContextVar[Mapping[Hashable, PendingSession]] = ContextVar(
@@ -41,11 +45,14 @@ class ParrotClient(Transport):
         api_key: sent as bearer token; defaults to PARROT_API_KEY.
         model: the model that a managed backend is to serve; defaults to PARROT_MODEL, and then to
             the backend's own default.
-        timeout: longest wait for the next byte of an answer, in seconds.
-        max_retries: how often a request is sent again.
+        timeout: longest wait for the next byte of an answer, in seconds; None for as long as it
+            takes, or one of httpx's other forms (see `timeouts`).
+        max_retries: how often a request is sent again; None for twice.
+        default_headers: sent with every request.
 
     Raises:
-        ValueError: base_url is neither an http(s) URL nor a Unix socket.
+        ValueError: base_url is neither an http(s) URL nor a Unix socket; or api_key or a header
+            has characters that can't be sent.
     """
 
     def chat(self, body: Mapping[str, Any], scope: CallScope | None = None) -> dict[str, Any]:
@@ -179,8 +186,13 @@ class ParrotClient(Transport):
         return f"ParrotClient({self.base_url or 'managed'!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        given = self.base_url, self.api_key, self.model, self.timeout, self.max_retries
-        return _client, given
+        named = self.base_url, self.api_key, self.model
+        return _client, (
+            *named,
+            self.timeout,
+            self.max_retries,
+            tuple(sorted(self.headers.items())),
+        )
 
     def _chat(
         self, body: Mapping[str, Any], scope: CallScope | None
@@ -240,20 +252,47 @@ def shared_client(
     *,
     api_key: str | None,
     model: str | None,
-    timeout: float,
-    max_retries: int,
+    timeout: GivenTimeout,
+    max_retries: int | None,
+    default_headers: Mapping[str, str] | None = None,
+    http_client: httpx.Client | None = None,
+    http_async_client: httpx.AsyncClient | None = None,
 ) -> ParrotClient:
-    """One client, and so one pool of connections, for all who have the same settings."""
+    """One client, and so one pool of connections, for all who have the same settings.
+
+    Raises:
+        ValueError: see `ParrotClient`; or an httpx client is given, and a Unix socket named.
+    """
     named = settings(base_url, api_key, model)
-    return _cached_client(*named, timeout, max_retries)
+    headers = tuple(sorted((default_headers or {}).items()))
+    client = _cached_client(*named, timeouts(timeout), max_retries, headers)
+    if http_client is None and http_async_client is None:
+        return client
+    # Not kept for longer than it is used, for the httpx clients are not ours to keep alive.
+    identity = client, id(http_client), id(http_async_client)
+    over_callers = _over_callers.get(identity) or client.over(http_client, http_async_client)
+    return _over_callers.setdefault(identity, over_callers)
 
 
 def _client(
-    base_url: str | None, api_key: str | None, model: str | None, timeout: float, max_retries: int
+    base_url: str | None,
+    api_key: str | None,
+    model: str | None,
+    timeout: Timeouts,
+    max_retries: int | None,
+    headers: tuple[tuple[str, str], ...],
 ) -> ParrotClient:
     return ParrotClient(
-        base_url, api_key=api_key, model=model, timeout=timeout, max_retries=max_retries
+        base_url,
+        api_key=api_key,
+        model=model,
+        timeout=timeout,
+        max_retries=max_retries,
+        default_headers=dict(headers),
     )
 
 
 _cached_client = lru_cache(maxsize=64)(_client)
+_over_callers: WeakValueDictionary[tuple[ParrotClient, int, int], ParrotClient] = (
+    WeakValueDictionary()
+)

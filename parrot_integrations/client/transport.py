@@ -1,10 +1,11 @@
 """How operations reach the backend: whose it is, connections that are kept, and requests sent again."""
 
 import asyncio
+import copy
 import os
 import random
 import time
-from collections.abc import AsyncGenerator, Generator, Hashable
+from collections.abc import AsyncGenerator, Generator, Hashable, Mapping
 from contextlib import aclosing, closing
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -13,20 +14,30 @@ import httpx
 
 from parrot_integrations.client import managed
 from parrot_integrations.client.answers import checked, read, translated
-from parrot_integrations.client.connections import UNIX, Connections, address
+from parrot_integrations.client.connections import (
+    UNIX,
+    CallersConnections,
+    Connections,
+    address,
+)
 from parrot_integrations.client.errors import (
     BackendConnectionError,
     BackendStartError,
     BackendTimeoutError,
     ParrotError,
 )
+from parrot_integrations.client.headers import request_headers
 from parrot_integrations.client.operations import Operation
 from parrot_integrations.client.sse import EventDecoder
+from parrot_integrations.client.timeouts import DEFAULT_TIMEOUTS, GivenTimeout, timeouts
 
 T = TypeVar("T")
 
+_HTTPX_DEFAULT = httpx.Timeout(5.0)
 _SHORT_CONNECT = 2.0
 _FIRST_DELAY, _LONGEST_DELAY, _LONGEST_RETRY_AFTER = 0.5, 8.0, 60.0
+_MAX_RETRIES = 2
+_OPTIONS = {"timeout", "extra_headers"}
 _RETRYABLE_STATUS = {429, 502, 503}
 _NO_ROOM = {"session_not_found", "session_full"}
 
@@ -43,25 +54,69 @@ class Transport:
         *,
         api_key: str | None = None,
         model: str | None = None,
-        timeout: float = 600.0,
-        max_retries: int = 2,
+        timeout: GivenTimeout = DEFAULT_TIMEOUTS,
+        max_retries: int | None = None,
+        default_headers: Mapping[str, str] | None = None,
     ) -> None:
         self.base_url, self.api_key, self.model = settings(base_url, api_key, model)
-        self.timeout = timeout
-        self.max_retries = max_retries
-        self._connections = Connections(
-            self.base_url or "http://127.0.0.1",
-            timeout=timeout,
-            headers={"Authorization": f"Bearer {self.api_key}"} if self.api_key else {},
-        )
+        self.timeout = timeouts(timeout)
+        self.max_retries = _MAX_RETRIES if max_retries is None else max_retries
+        self.headers = request_headers(self.api_key, default_headers)
+        self._own = Connections(self.base_url or "http://127.0.0.1")
+        self._connections: Connections | CallersConnections = self._own
+        self._callers: tuple[httpx.Client | None, httpx.AsyncClient | None] = None, None
+
+    def over(self, sync: httpx.Client | None, of_loops: httpx.AsyncClient | None) -> Self:
+        """This client with httpx clients of the caller's, and its own connections for one not given.
+
+        The caller's are used as they are and never closed: their proxies, certificates and hooks
+        hold, and so do their timeouts, unless they are httpx's default ones or `timeout` is given.
+        They can't be copied or pickled, so that copies are without them.
+
+        Raises:
+            ValueError: the backend is at a Unix socket.
+        """
+        twin = self._twin()
+        twin._callers = sync, of_loops
+        twin._connections = CallersConnections(self._own, sync, of_loops)
+        return twin
+
+    def with_options(self, options: Mapping[str, Any]) -> Self:
+        """This client, over the same connections, with what OpenAI's clients let a call decide.
+
+        Args:
+            options: `timeout`, in any of its forms; `extra_headers`, beside the others. Other names
+                mean nothing here.
+
+        Raises:
+            ValueError: as for a client.
+        """
+        if not _OPTIONS & options.keys():
+            return self
+        twin = self._twin()
+        twin.timeout = timeouts(options.get("timeout", self.timeout))
+        twin.headers = self.headers | request_headers(None, options.get("extra_headers"))
+        return twin
+
+    def _twin(self) -> Self:
+        twin = copy.copy(self)
+        twin._own, twin._connections, twin._callers = self._own, self._connections, self._callers
+        return twin
 
     @property
     def key(self) -> Hashable:
         """Identifies the backend, and who asks: equal for clients that can share a session."""
-        return self.base_url, self.api_key, None if self.base_url else self.model
+        model = None if self.base_url else self.model
+        return (
+            self.base_url,
+            self.api_key,
+            model,
+            tuple(sorted(self.headers.items())),
+            self._callers,
+        )
 
     def close(self) -> None:
-        """Closes idle and busy connections; a later request opens new ones."""
+        """Closes idle and busy connections of its own; a later request opens new ones."""
         self._connections.close()
 
     async def aclose(self) -> None:
@@ -114,9 +169,16 @@ class Transport:
         timeout = httpx.Timeout(seconds, connect=min(seconds, _SHORT_CONNECT), pool=None)
         try:
             async with asyncio.timeout(seconds):
-                return read(operation, await self._aattempt(operation, False, timeout))
+                return read(operation, await self._aaside(operation, timeout))
         except TimeoutError:
             raise BackendTimeoutError(f"no answer within {seconds:g} s") from None
+
+    async def _aaside(self, operation: Operation[T], timeout: httpx.Timeout) -> httpx.Response:
+        """One attempt from an event loop of ours, where an async client of the caller's has no place:
+        it belongs to the loops that it is used in, and would be of no use to them any more."""
+        if self._callers == (None, None):
+            return await self._aattempt(operation, False, timeout)
+        return await asyncio.to_thread(self._attempt, operation, False, timeout)
 
     def _events(self, operation: Operation[T]) -> Generator[dict[str, Any], None, None]:
         decoder = EventDecoder()
@@ -155,11 +217,13 @@ class Transport:
             await asyncio.sleep(delay)
             attempt += 1
 
-    def _attempt(self, operation: Operation[T], stream: bool) -> httpx.Response:
+    def _attempt(
+        self, operation: Operation[T], stream: bool, timeout: httpx.Timeout | None = None
+    ) -> httpx.Response:
         root = self.base_url or managed.base_url(self.model)
         http = self._connections.of_process()
         with translated(root):
-            response = http.send(_request(http, root, operation), stream=stream)
+            response = http.send(self._request(http, root, operation, timeout), stream=stream)
             if response.is_error:
                 response.read()
         return checked(response)
@@ -170,11 +234,36 @@ class Transport:
         root = self.base_url or await managed.abase_url(self.model)
         http = await self._connections.of_loop()
         with translated(root):
-            request = _request(http, root, operation, timeout)
+            request = self._request(http, root, operation, timeout)
             response = await http.send(request, stream=stream)
             if response.is_error:
                 await response.aread()
         return checked(response)
+
+    def _request(
+        self,
+        http: httpx.Client | httpx.AsyncClient,
+        root: str,
+        operation: Operation[T],
+        timeout: httpx.Timeout | None,
+    ) -> httpx.Request:
+        headers = httpx.Headers(self.headers)
+        headers.update(operation.headers)
+        return http.build_request(
+            operation.method,
+            address(root) + operation.path,
+            json=operation.body,
+            content=operation.content,
+            params=operation.params or None,
+            headers=headers,
+            timeout=timeout or self._timeout_over(http),
+        )
+
+    def _timeout_over(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Timeout:
+        """A client of the caller's may have waits of its own, which hold where we are told none."""
+        if self.timeout == DEFAULT_TIMEOUTS and http.timeout != _HTTPX_DEFAULT:
+            return http.timeout
+        return httpx.Timeout(self.timeout)
 
     def _recovery(
         self, operation: Operation[T], error: ParrotError, attempt: int
@@ -210,24 +299,6 @@ def _root(base_url: str) -> str:
             f"base_url must look like http://127.0.0.1:8642 or unix:/path, not {base_url!r}"
         )
     return root
-
-
-def _request(
-    http: httpx.Client | httpx.AsyncClient,
-    root: str,
-    operation: Operation[Any],
-    timeout: httpx.Timeout | None = None,
-) -> httpx.Request:
-    """The request; without `timeout`, the client's own holds."""
-    return http.build_request(
-        operation.method,
-        address(root) + operation.path,
-        json=operation.body,
-        content=operation.content,
-        params=operation.params or None,
-        headers=operation.headers,
-        timeout=timeout or http.timeout,
-    )
 
 
 def _is_retryable(error: ParrotError) -> bool:

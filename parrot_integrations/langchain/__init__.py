@@ -8,6 +8,9 @@ except ImportError as error:
         "Run `pip install 'parrot-integrations[langchain]'`."
     ) from error
 
+from parrot_backend.wire.protocol import Objective
+from parrot_backend.wire.views import GraphView, SessionEvent, SessionView
+from parrot_integrations.client import ParrotClient
 from parrot_integrations.client.errors import ParrotError
 from parrot_integrations.client.scope import task_group
 from parrot_integrations.client.sessions import ParrotSession, parrot_session
@@ -27,13 +30,18 @@ from parrot_integrations.langchain.models.errors import (
 )
 from parrot_integrations.langchain.models.llms import ParrotLLM
 from parrot_integrations.planning import transforms
+from parrot_integrations.planning.plan import Plan
+from parrot_integrations.planning.session import PlannedSession
 from parrot_integrations.planning.transforms import semantic_transform
 
 __all__ = [
     "ChatParrot",
     "CompiledRunnable",
+    "GraphView",
     "JoinTexts",
+    "Objective",
     "ParrotAuthenticationError",
+    "ParrotClient",
     "ParrotConnectionError",
     "ParrotContextOverflowError",
     "ParrotError",
@@ -45,6 +53,10 @@ __all__ = [
     "ParrotServerError",
     "ParrotSession",
     "ParrotTimeoutError",
+    "Plan",
+    "PlannedSession",
+    "SessionEvent",
+    "SessionView",
     "compile",
     "join_texts",
     "parrot_session",

@@ -1,5 +1,6 @@
 """The routes over a scripted engine, through real sockets and real clients."""
 
+import json
 import threading
 from collections.abc import Iterator
 
@@ -7,6 +8,7 @@ import httpx
 import openai
 import pytest
 
+from parrot_backend.engines.base import ModelCard
 from parrot_backend.serving.limits import Limits
 from parrot_backend.wire.protocol import CLAIMED_HEADER, SESSION_HEADER, Output, Program
 from tests.doubles import ScriptedEngine
@@ -81,6 +83,18 @@ def test_the_official_client_streams(client: openai.OpenAI) -> None:
     assert chunks[-1].choices == []
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.total_tokens == 10
+
+
+def test_every_answer_tells_the_same_fingerprint(http: httpx.Client) -> None:
+    told = set()
+    for path, asked in (("chat/completions", chat("a")), ("completions", {"prompt": "a"})):
+        told.add(http.post(f"/v1/{path}", json=asked).json()["system_fingerprint"])
+        options = {"stream": True, "stream_options": {"include_usage": True}}
+        streamed = http.post(f"/v1/{path}", json={**asked, **options}).text
+        chunks = [line for line in streamed.splitlines() if line.startswith("data: {")]
+        told |= {json.loads(chunk[6:])["system_fingerprint"] for chunk in chunks}
+    assert told == {ModelCard("scripted", 1000).fingerprint}
+    assert ModelCard("scripted", 1000, "int8").fingerprint not in told
 
 
 def test_what_tells_only_of_the_caller_changes_nothing(http: httpx.Client) -> None:

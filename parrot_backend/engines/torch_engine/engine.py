@@ -150,7 +150,7 @@ class TorchEngine:
             max_batch=max_batch,
             prefill_budget=prefill_budget,
         )
-        card = ModelCard(name, loaded.context_length)
+        card = ModelCard(name, loaded.context_length, loaded.quantization)
         worker = Worker(stepper, max_waiting)
         return cls(loaded, card, worker, capacity=cache.slots, drafting=drafting)
 

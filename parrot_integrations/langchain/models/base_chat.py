@@ -20,8 +20,12 @@ from parrot_integrations.client.parameters import check_one_choice
 from parrot_integrations.langchain.models.errors import model_errors
 from parrot_integrations.langchain.models.messages import to_wire
 from parrot_integrations.langchain.models.prefetch import may_run_ahead, submitted
-from parrot_integrations.langchain.models.results import ChunkTranslator, chat_result
-from parrot_integrations.langchain.models.settings import STRICT, ParrotSettings
+from parrot_integrations.langchain.models.results import (
+    ChunkTranslator,
+    chat_result,
+    combined_outputs,
+)
+from parrot_integrations.langchain.models.settings import CONFIG, ParrotSettings
 from parrot_integrations.langchain.models.streams import achunks_of, chunks_of
 from parrot_integrations.langchain.scope import scope_of
 from parrot_integrations.langchain.siblings import SiblingCalls, siblings
@@ -30,7 +34,7 @@ from parrot_integrations.langchain.siblings import SiblingCalls, siblings
 class BaseChatParrot(SiblingCalls, ParrotSettings, BaseChatModel):
     """The part of `ChatParrot` that asks: whole and streamed, one prompt and many."""
 
-    model_config = STRICT
+    model_config = CONFIG
 
     logprobs: bool | None = None
     """Whether to tell the probability of each token, in `response_metadata["logprobs"]`."""
@@ -93,9 +97,10 @@ class BaseChatParrot(SiblingCalls, ParrotSettings, BaseChatModel):
             "run_id": run_id,
         }
         run: Callable[..., LLMResult] = super().generate
-        if len(messages) < 2 or not may_run_ahead(self, self.client):
+        client = self.client_for(kwargs)
+        if len(messages) < 2 or not may_run_ahead(self, client):
             return run(messages, stop, callbacks, **told, **kwargs)
-        with submitted(self.client, messages, self.parameters(stop, **kwargs)):
+        with submitted(client, messages, self.parameters(stop, **kwargs)):
             return run(messages, stop, callbacks, **told, **kwargs)
 
     async def agenerate(
@@ -114,7 +119,7 @@ class BaseChatParrot(SiblingCalls, ParrotSettings, BaseChatModel):
     ) -> ChatResult:
         body = self.request_body(messages, stop, **kwargs)
         with model_errors():
-            return chat_result(self.client.chat(body, scope_of(run_manager)))
+            return chat_result(self.client_for(kwargs).chat(body, scope_of(run_manager)))
 
     async def _agenerate(
         self,
@@ -125,7 +130,7 @@ class BaseChatParrot(SiblingCalls, ParrotSettings, BaseChatModel):
     ) -> ChatResult:
         body = self.request_body(messages, stop, **kwargs)
         with model_errors():
-            return chat_result(await self.client.achat(body, scope_of(run_manager)))
+            return chat_result(await self.client_for(kwargs).achat(body, scope_of(run_manager)))
 
     def _stream(
         self,
@@ -135,7 +140,7 @@ class BaseChatParrot(SiblingCalls, ParrotSettings, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         body = self._stream_body(messages, stop, **kwargs)
-        events = self.client.stream_chat(body, scope_of(run_manager))
+        events = self.client_for(kwargs).stream_chat(body, scope_of(run_manager))
         yield from chunks_of(events, ChunkTranslator(), run_manager)
 
     async def _astream(
@@ -146,10 +151,13 @@ class BaseChatParrot(SiblingCalls, ParrotSettings, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         body = self._stream_body(messages, stop, **kwargs)
-        events = self.client.astream_chat(body, scope_of(run_manager))
+        events = self.client_for(kwargs).astream_chat(body, scope_of(run_manager))
         async with aclosing(achunks_of(events, ChunkTranslator(), run_manager)) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
+        return combined_outputs(llm_outputs)
 
     def _streaming_disabled(self, **kwargs: Any) -> bool:
         """Several answers can't be streamed; only where a stream is asked for, that is an error."""

@@ -1,7 +1,7 @@
 """The chat model."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import LanguageModelInput, ModelProfile
 from langchain_core.messages import AIMessage, BaseMessage
@@ -24,6 +24,9 @@ from parrot_integrations.langchain.models.tools import (
     wire_tool_choice,
     wire_tools,
 )
+
+if TYPE_CHECKING:
+    from langchain_core.language_models.chat_models import _ChatModelBinding
 
 
 class ChatParrot(BaseChatParrot):
@@ -48,9 +51,9 @@ class ChatParrot(BaseChatParrot):
             Most tokens to generate.
         logprobs: bool | None
             Whether to tell the probability of each token.
-        top_p, top_k, presence_penalty, frequency_penalty, seed, stop, n:
-            Nucleus, most likely tokens, penalties, seed of the random numbers, stop strings, number
-            of answers.
+        top_p, top_k, presence_penalty, frequency_penalty, logit_bias, seed, stop, n:
+            Nucleus, most likely tokens, penalties, likelihoods of single tokens, seed of the random
+            numbers, stop strings, number of answers.
 
     Key init args — client params:
         base_url: str | None
@@ -58,10 +61,17 @@ class ChatParrot(BaseChatParrot):
             backend is started at the first call and ended with this process.
         api_key: SecretStr | None
             API key. If not passed in, PARROT_API_KEY.
-        timeout: float
-            Longest wait for the next byte of an answer, in seconds.
-        max_retries: int
-            How often a request is sent again.
+        timeout: float | tuple | httpx.Timeout | None
+            Longest wait for the next byte of an answer, in seconds; None for as long as it takes.
+        max_retries: int | None
+            How often a request is sent again; None for twice.
+        default_headers: Mapping[str, str] | None
+            Headers of every request.
+        http_client, http_async_client: httpx.Client | None, httpx.AsyncClient | None
+            Clients of your own, used as they are and never closed.
+        extra_body: Mapping[str, Any] | None
+            Further fields of every request. Init args that are not known are such fields, too, and
+            warned of.
 
     See the full list of supported init args and their descriptions in the params section.
 
@@ -149,6 +159,8 @@ class ChatParrot(BaseChatParrot):
 
         See `ChatParrot.with_structured_output()` for more.
 
+        `llm.bind(response_format=Person)` has the same schema and leaves the answer a message.
+
     JSON mode:
         ```python
         json_llm = llm.bind(response_format={"type": "json_object"})
@@ -203,6 +215,14 @@ class ChatParrot(BaseChatParrot):
             "finish_reason": "length",
             "model_name": "smollm2-135m-instruct",
             "model_provider": "parrot",
+            "id": "chat-9f2c1d4b5a6e7f8091a2b3c4",
+            "system_fingerprint": "fp_3d1f6a20c4be",
+            "token_usage": {
+                "prompt_tokens": 33,
+                "completion_tokens": 64,
+                "total_tokens": 97,
+                "prompt_tokens_details": {"cached_tokens": 32},
+            },
         }
         ```
     """
@@ -244,6 +264,15 @@ class ChatParrot(BaseChatParrot):
         wired = [to_wire(message) for message in messages]
         return len(self._tokenize(messages=wired, tools=wire_tools(tools) if tools else None))
 
+    def bind(self, **kwargs: Any) -> "_ChatModelBinding":
+        """The model with arguments of each call.
+
+        A class as `response_format`, pydantic's or a TypedDict, is turned into its schema here, once.
+        """
+        if isinstance(schema := kwargs.get("response_format"), type):
+            kwargs["response_format"] = wire_response_format(schema)
+        return super().bind(**kwargs)
+
     def bind_tools(
         self,
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
@@ -277,7 +306,7 @@ class ChatParrot(BaseChatParrot):
             "response_format": wire_response_format(response_format) if response_format else None,
         }
         given = {name: value for name, value in bound.items() if value is not None}
-        return super().bind(tools=wired, **given, **kwargs)
+        return self.bind(tools=wired, **given, **kwargs)
 
     def with_structured_output(
         self,

@@ -12,7 +12,7 @@ from pydantic import AliasChoices, Field, model_validator
 from parrot_integrations import __version__
 from parrot_integrations.client.parameters import check_one_choice
 from parrot_integrations.langchain.models.errors import model_errors
-from parrot_integrations.langchain.models.settings import STRICT, ParrotSettings
+from parrot_integrations.langchain.models.settings import CONFIG, ParrotSettings
 from parrot_integrations.langchain.models.streams import achunks_of, chunks_of
 from parrot_integrations.langchain.models.text_results import TextChunkTranslator, llm_result
 from parrot_integrations.langchain.scope import scope_of
@@ -46,9 +46,9 @@ class ParrotLLM(SiblingCalls, ParrotSettings, BaseLLM):
             Most tokens to generate: 256, as a text without a chat template seldom ends by itself.
         logprobs: int | None
             How many alternatives to tell for each token.
-        top_p, top_k, presence_penalty, frequency_penalty, seed, stop, n:
-            Nucleus, most likely tokens, penalties, seed of the random numbers, stop strings, number
-            of answers.
+        top_p, top_k, presence_penalty, frequency_penalty, logit_bias, seed, stop, n:
+            Nucleus, most likely tokens, penalties, likelihoods of single tokens, seed of the random
+            numbers, stop strings, number of answers.
 
     Key init args — client params:
         base_url: str | None
@@ -56,10 +56,17 @@ class ParrotLLM(SiblingCalls, ParrotSettings, BaseLLM):
             backend is started at the first call and ended with this process.
         api_key: SecretStr | None
             API key. If not passed in, PARROT_API_KEY.
-        timeout: float
-            Longest wait for the next byte of an answer, in seconds.
-        max_retries: int
-            How often a request is sent again.
+        timeout: float | tuple | httpx.Timeout | None
+            Longest wait for the next byte of an answer, in seconds; None for as long as it takes.
+        max_retries: int | None
+            How often a request is sent again; None for twice.
+        default_headers: Mapping[str, str] | None
+            Headers of every request.
+        http_client, http_async_client: httpx.Client | None, httpx.AsyncClient | None
+            Clients of your own, used as they are and never closed.
+        extra_body: Mapping[str, Any] | None
+            Further fields of every request. Init args that are not known are such fields, too, and
+            warned of.
 
     See the full list of supported init args and their descriptions in the params section.
 
@@ -130,7 +137,7 @@ class ParrotLLM(SiblingCalls, ParrotSettings, BaseLLM):
         ```
     """
 
-    model_config = STRICT
+    model_config = CONFIG
 
     max_tokens: int | None = Field(
         default=256, validation_alias=AliasChoices("max_tokens", "max_completion_tokens")
@@ -179,7 +186,9 @@ class ParrotLLM(SiblingCalls, ParrotSettings, BaseLLM):
     ) -> LLMResult:
         body = self.request_body(prompts, stop, **kwargs)
         with model_errors():
-            return llm_result(self.client.complete(body, scope_of(run_manager)), len(prompts))
+            return llm_result(
+                self.client_for(kwargs).complete(body, scope_of(run_manager)), len(prompts)
+            )
 
     async def _agenerate(
         self,
@@ -190,7 +199,7 @@ class ParrotLLM(SiblingCalls, ParrotSettings, BaseLLM):
     ) -> LLMResult:
         body = self.request_body(prompts, stop, **kwargs)
         with model_errors():
-            response = await self.client.acomplete(body, scope_of(run_manager))
+            response = await self.client_for(kwargs).acomplete(body, scope_of(run_manager))
             return llm_result(response, len(prompts))
 
     def _stream(
@@ -201,7 +210,7 @@ class ParrotLLM(SiblingCalls, ParrotSettings, BaseLLM):
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
         body = self._stream_body(prompt, stop, **kwargs)
-        events = self.client.stream_completion(body, scope_of(run_manager))
+        events = self.client_for(kwargs).stream_completion(body, scope_of(run_manager))
         yield from chunks_of(events, TextChunkTranslator(), run_manager)
 
     async def _astream(
@@ -212,7 +221,7 @@ class ParrotLLM(SiblingCalls, ParrotSettings, BaseLLM):
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
         body = self._stream_body(prompt, stop, **kwargs)
-        events = self.client.astream_completion(body, scope_of(run_manager))
+        events = self.client_for(kwargs).astream_completion(body, scope_of(run_manager))
         async with aclosing(achunks_of(events, TextChunkTranslator(), run_manager)) as chunks:
             async for chunk in chunks:
                 yield chunk

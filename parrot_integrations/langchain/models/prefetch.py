@@ -24,6 +24,8 @@ def obstacle(llm: BaseChatModel) -> str | None:
         return "has a rate limiter, which planned calls would overrun"
     if llm.cache or (llm.cache is None and get_llm_cache() is not None):
         return "has a cache, and a hit must not cost a call"
+    if getattr(llm, "http_async_client", None) and not getattr(llm, "http_client", None):
+        return "has an http_async_client but no http_client, which the plan could be sent over"
     return None
 
 

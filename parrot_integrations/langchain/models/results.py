@@ -1,6 +1,6 @@
 """Chat answers in OpenAI's wire form as LangChain's results."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from langchain_core.exceptions import OutputParserException
@@ -12,27 +12,59 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 
 PROVIDER = "parrot"
 
+_OF_ALL = ("model_name", "model_provider", "system_fingerprint")
+
 
 def chat_result(response: Mapping[str, Any]) -> ChatResult:
     """The result of a whole chat answer."""
+    metadata = response_metadata(response)
+    usage = usage_metadata(response.get("usage"))
     return ChatResult(
         generations=[
             ChatGeneration(
-                message=_message(choice["message"], response), generation_info=_info(choice)
+                message=_message(choice["message"], usage, metadata), generation_info=_info(choice)
             )
             for choice in response["choices"]
-        ]
+        ],
+        llm_output=metadata,
     )
 
 
-def _message(wire: Mapping[str, Any], response: Mapping[str, Any]) -> AIMessage:
+def combined_outputs(outputs: Iterable[Mapping[str, Any] | None]) -> dict[str, Any]:
+    """The `llm_output` of several answers, as `ChatOpenAI` has it: tokens summed, and who answered.
+
+    Args:
+        outputs: those of the answers; None of one that came out of a cache or was streamed.
+    """
+    told = [output for output in outputs if output]
+    usage: dict[str, Any] = {}
+    for output in told:
+        usage = _summed(usage, output.get("token_usage") or {})
+    known = {name: output[name] for output in reversed(told) for name in _OF_ALL if name in output}
+    return {"token_usage": usage, **known}
+
+
+def _summed(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """The sums of numbers, also of those within."""
+    summed = dict(one)
+    for name, value in other.items():
+        if isinstance(value, Mapping):
+            summed[name] = _summed(summed.get(name) or {}, value)
+        elif value is not None:
+            summed[name] = (summed.get(name) or 0) + value
+    return summed
+
+
+def _message(
+    wire: Mapping[str, Any], usage: UsageMetadata | None, metadata: Mapping[str, Any]
+) -> AIMessage:
     tool_calls, invalid = _tool_calls(wire.get("tool_calls") or [])
     return AIMessage(
         content=wire.get("content") or "",
         tool_calls=tool_calls,
         invalid_tool_calls=invalid,
-        usage_metadata=usage_metadata(response.get("usage")),
-        response_metadata=response_metadata(response),
+        usage_metadata=usage,
+        response_metadata=dict(metadata),
     )
 
 
@@ -132,5 +164,11 @@ def usage_metadata(usage: Mapping[str, Any] | None) -> UsageMetadata | None:
 
 
 def response_metadata(response: Mapping[str, Any]) -> dict[str, Any]:
-    """Who answered."""
-    return {"model_name": response.get("model") or "", "model_provider": PROVIDER}
+    """Who answered, which answer it is, and the tokens as OpenAI tells them."""
+    told = {
+        "id": response.get("id"),
+        "system_fingerprint": response.get("system_fingerprint"),
+        "token_usage": response.get("usage"),
+    }
+    known = {name: value for name, value in told.items() if value is not None}
+    return {"model_name": response.get("model") or "", "model_provider": PROVIDER, **known}

@@ -1,19 +1,33 @@
 """What the chat model and the LLM have in common: where the backend is, and how answers are sampled."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, Self, cast
 
+import httpx
 from langchain_core.language_models import LangSmithParams
 from langchain_core.utils import from_env, secret_from_env
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
 
 from parrot_integrations.client import ParrotClient, shared_client
 from parrot_integrations.client.parameters import merged_parameters
+from parrot_integrations.client.timeouts import timeouts
+from parrot_integrations.langchain.models.arguments import with_model_kwargs
 from parrot_integrations.langchain.models.errors import model_errors
 from parrot_integrations.langchain.models.results import PROVIDER
+from parrot_integrations.langchain.models.tools import wire_response_format
 
 # They decide how an answer is fetched or traced, not what it is.
 _NO_PARAMETERS = {
+    "timeout",
+    "extra_headers",
     "stream",
     "stream_options",
     "stream_usage",
@@ -22,12 +36,25 @@ _NO_PARAMETERS = {
 }
 
 
-STRICT = ConfigDict(populate_by_name=True, extra="forbid")
+def _timeout(given: Any) -> float | tuple[float | None, ...] | None:
+    """A number and None as they are, else plain numbers, which can be serialized and compared."""
+    waits = timeouts(given)
+    return waits.read if given is None or isinstance(given, int | float) else tuple(waits)
+
+
+CONFIG = ConfigDict(
+    populate_by_name=True,
+    extra="forbid",
+    arbitrary_types_allowed=True,
+    hide_input_in_errors=True,  # it may be a key
+)
 """For each class of its own: of several bases, pydantic takes the last one's configuration."""
 
 
 class ParrotSettings(BaseModel):
     """Settings of a model that a Parrot backend serves, and the requests that they make."""
+
+    model_config = CONFIG
 
     model: str | None = Field(default=None, validation_alias=AliasChoices("model", "model_name"))
     """Name of the model; None for the one that the backend serves."""
@@ -63,8 +90,14 @@ class ParrotSettings(BaseModel):
     n: int | None = Field(default=None, ge=1)
     """How many answers to generate to each prompt; `generate` has them all, `invoke` the first."""
 
+    logit_bias: dict[int, float] | None = None
+    """Token ids, and from -100 (never) to 100 by how much more likely each becomes."""
+
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Further fields of the request, as they are."""
+    """Further fields of the request, as they are; init arguments that are not known end here."""
+
+    extra_body: Mapping[str, Any] | None = None
+    """Further fields of the request, which go before all others of the same name."""
 
     base_url: str | None = Field(default_factory=from_env("PARROT_BASE_URL", default=None))
     """Address of the backend; None for a managed one."""
@@ -74,13 +107,45 @@ class ParrotSettings(BaseModel):
     )
     """API key, where the backend wants one."""
 
-    timeout: float = Field(
-        default=600.0, gt=0, validation_alias=AliasChoices("timeout", "request_timeout")
+    timeout: Annotated[float | tuple[float | None, ...] | None, BeforeValidator(_timeout)] = Field(
+        default=600.0, validation_alias=AliasChoices("timeout", "request_timeout")
     )
-    """Longest wait for the next byte of an answer, in seconds."""
+    """Longest wait for the next byte of an answer, in seconds; None for as long as it takes. Also
+    `(connect, read)` or an `httpx.Timeout`, which is kept as `(connect, read, write, pool)`."""
 
-    max_retries: int = Field(default=2, ge=0)
-    """How often a request is sent again when the backend cannot be reached or is overloaded."""
+    max_retries: int | None = Field(default=None, ge=0)
+    """How often a request is sent again when the backend cannot be reached or is overloaded; None
+    for twice."""
+
+    default_headers: Mapping[str, str] | None = None
+    """Headers of every request. They are part of what is traced and serialized: a key belongs in
+    `api_key`."""
+
+    http_client: httpx.Client | None = Field(default=None, exclude=True)
+    """Client of your own for sync calls, used as it is and never closed: its proxies, certificates
+    and hooks hold, and its timeouts unless they are httpx's defaults or `timeout` is given.
+    Serialized and unpickled models are without it."""
+
+    http_async_client: httpx.AsyncClient | None = Field(default=None, exclude=True)
+    """As `http_client`, for async calls. Each is for its own kind of call: give both if you need
+    both."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_unknown_as_model_kwargs(cls, values: Any) -> Any:
+        return with_model_kwargs(values, cls.model_fields) if isinstance(values, dict) else values
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Without the httpx clients, which can't be pickled."""
+        state = super().__getstate__()
+        own = {"http_client": None, "http_async_client": None}
+        return {**state, "__dict__": {**state["__dict__"], **own}}
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """With the same httpx clients: they hold sockets, which can't be copied."""
+        memo = {} if memo is None else memo
+        memo |= {id(each): each for each in (self.http_client, self.http_async_client) if each}
+        return super().__deepcopy__(memo)
 
     @property
     def model_name(self) -> str | None:
@@ -97,7 +162,14 @@ class ParrotSettings(BaseModel):
             model=self.model,
             timeout=self.timeout,
             max_retries=self.max_retries,
+            default_headers=self.default_headers,
+            http_client=self.http_client,
+            http_async_client=self.http_async_client,
         )
+
+    def client_for(self, arguments: Mapping[str, Any]) -> ParrotClient:
+        """The client for a call with these arguments, of which some may say how to send it."""
+        return self.client.with_options(arguments)
 
     @property
     def lc_secrets(self) -> dict[str, str]:
@@ -123,9 +195,13 @@ class ParrotSettings(BaseModel):
                 not known here are sent as they are, and the backend refuses them by name.
         """
         call = {name: value for name, value in kwargs.items() if name not in _NO_PARAMETERS}
-        return merged_parameters(
-            self._own_parameters(), self.model_kwargs, {"stop": stop} if stop else {}, call
+        extra = call.pop("extra_body", self.extra_body) or {}
+        merged = merged_parameters(
+            self._own_parameters(), self.model_kwargs, {"stop": stop} if stop else {}, call, extra
         )
+        if isinstance(schema := merged.get("response_format"), type):
+            merged["response_format"] = wire_response_format(schema)
+        return merged
 
     def _own_parameters(self) -> dict[str, Any]:
         """The settings under the wire's names."""
@@ -140,6 +216,7 @@ class ParrotSettings(BaseModel):
             "seed": self.seed,
             "stop": self.stop,
             "n": self.n,
+            "logit_bias": self.logit_bias,
         }
 
     @property

@@ -23,9 +23,9 @@ def _info(choice: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _usage(response: Mapping[str, Any]) -> dict[str, Any]:
-    """All prompts' tokens: as OpenAI has them, for callbacks that count, and as LangChain has."""
-    usage = response.get("usage")
-    return {"token_usage": usage, "usage_metadata": usage_metadata(usage)} if usage else {}
+    """All prompts' tokens as LangChain has them, beside OpenAI's, which callbacks count."""
+    usage = usage_metadata(response.get("usage"))
+    return {"usage_metadata": usage} if usage else {}
 
 
 class TextChunkTranslator:

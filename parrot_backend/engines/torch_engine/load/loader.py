@@ -31,6 +31,7 @@ class LoadedModel:
     context_length: int
     end_tokens: frozenset[int]
     shapes: list[LayerShape]
+    quantization: Quantization | None = None
 
     @property
     def vocabulary(self) -> int:
@@ -68,7 +69,7 @@ def load_model(path: str, quantization: Quantization | None = None) -> LoadedMod
     if quantization:
         to_int8(model, tokenizer, shapes)
     end_tokens = _end_tokens(model, tokenizer)
-    return LoadedModel(model, tokenizer, context_length, end_tokens, shapes)
+    return LoadedModel(model, tokenizer, context_length, end_tokens, shapes, quantization)
 
 
 def _folder(path: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 from langchain_core.prompt_values import ChatPromptValue, StringPromptValue
 
+from parrot_integrations.client import ParrotClient
 from parrot_integrations.langchain.compiling.planner import Planner, StepContext, rule
 from parrot_integrations.langchain.models.chat_models import ChatParrot
 from parrot_integrations.langchain.models.messages import to_wire
@@ -26,14 +27,29 @@ def chat_model(planner: Planner, runnable: ChatParrot, value: Any, context: Step
     """The call that the model will make, parameters as it will send them."""
     if (reason := obstacle(runnable)) is not None:
         raise BreakError(reason)
-    client = planner.plan.client or runnable.client
-    if client.key != runnable.client.key:
-        raise BreakError("is served by another backend than the model before it")
+    client = _client(planner, runnable, context)
+    if isinstance({**runnable.model_kwargs, **context.kwargs}.get("response_format"), type):
+        raise BreakError(
+            "gets a class as response_format, which can't be asked for its schema yet",
+            "Bind it to the model: `llm.bind(response_format=...)`.",
+        )
     prompt = _prompt(planner, value)
     parameters = runnable.parameters(**{"stop": None, **context.kwargs})
     answer = planner.plan.call(prompt, parameters, key=context.key, concurrency=context.concurrency)
     planner.plan.client = client
     return answer
+
+
+def _client(planner: Planner, runnable: ChatParrot, context: StepContext) -> ParrotClient:
+    """The client of the whole plan, which the model's own must be equal to."""
+    try:
+        own = runnable.client_for(context.kwargs)
+    except ValueError as error:  # the model itself will say so
+        raise BreakError(f"has no client: {error}") from None
+    client = planner.plan.client or own
+    if client.key != own.key:
+        raise BreakError("is served by another backend than the model before it")
+    return client
 
 
 def _prompt(planner: Planner, value: Any) -> Prompt:

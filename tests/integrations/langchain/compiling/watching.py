@@ -15,6 +15,8 @@ from langchain_core.runnables import Runnable
 from parrot_integrations.langchain import compile
 from parrot_integrations.planning.session import PlannedSession
 
+_OF_ONE_ANSWER = {"id", "token_usage"}
+
 
 def submitting(chain: Any, on_session: Callable[[PlannedSession], None]) -> Any:
     """The chain compiled so that each planned call is submitted, for the session to tell of it."""
@@ -22,9 +24,10 @@ def submitting(chain: Any, on_session: Callable[[PlannedSession], None]) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A value without what differs from run to run: a message's random id, the order of branches."""
+    """A value without what differs from run to run: ids, what was cached, the order of branches."""
     if isinstance(value, BaseMessage):
-        return (type(value), value.content, value.response_metadata)
+        told = {k: v for k, v in value.response_metadata.items() if k not in _OF_ONE_ANSWER}
+        return (type(value), value.content, told)
     if isinstance(value, PromptValue):
         return [plain(message) for message in value.to_messages()]
     if isinstance(value, dict):

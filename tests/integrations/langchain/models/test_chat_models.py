@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 
+import httpx
 import pytest
 from langchain_core import exceptions
 from langchain_core.callbacks import BaseCallbackHandler, UsageMetadataCallbackHandler
@@ -13,6 +14,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from pydantic import SecretStr, ValidationError
 
+from parrot_backend.engines.base import ModelCard
 from parrot_backend.wire.protocol import ChatRequest
 from parrot_integrations import langchain
 from parrot_integrations.client import errors
@@ -94,7 +96,16 @@ def test_aliases():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"temprature": 0}, {"timeout": 0}, {"max_retries": -1}, {"temperature": "hot"}]
+    "wrong",
+    [
+        {"timeout": 0},
+        {"timeout": (1,)},
+        {"timeout": (1, "x")},
+        {"max_retries": -1},
+        {"temperature": "hot"},
+        {"http_client": httpx.AsyncClient()},
+        {"http_async_client": "no client"},
+    ],
 )
 def test_wrong_arguments_are_refused(wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
@@ -118,10 +129,18 @@ def test_invoke(llm):
         "total_tokens": 6,
         "input_token_details": {"cache_read": 0},
     }
+    assert message.response_metadata.pop("id").startswith("chat-")
     assert message.response_metadata == {
         "finish_reason": "stop",
         "model_name": "scripted",
         "model_provider": "parrot",
+        "system_fingerprint": ModelCard("scripted", 1000).fingerprint,
+        "token_usage": {
+            "prompt_tokens": 3,
+            "completion_tokens": 3,
+            "total_tokens": 6,
+            "prompt_tokens_details": {"cached_tokens": 0},
+        },
     }
     assert message.id.startswith("lc_run-")
 
@@ -132,10 +151,13 @@ async def test_all_four_ways_give_the_same(llm):
     amerged = AIMessageChunk("")
     async for chunk in llm.astream(MESSAGES):
         amerged += chunk
+    ids = {whole.response_metadata.pop("id")}
     for other in (await llm.ainvoke(MESSAGES), merged, amerged):
+        ids.add(other.response_metadata.pop("id"))
         assert other.content == whole.content == "doog eb"
         assert other.usage_metadata == whole.usage_metadata
         assert other.response_metadata == whole.response_metadata
+    assert len(ids) == 4
 
 
 def test_stream_is_text_and_then_one_last_chunk(llm):

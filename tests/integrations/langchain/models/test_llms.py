@@ -14,7 +14,7 @@ from langchain_core.outputs import LLMResult
 from langchain_core.prompts import PromptTemplate
 from langchain_core.tracers import RunLogPatch
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
 from parrot_integrations.client.sessions import parrot_session
 from parrot_integrations.langchain import ParrotLLM
@@ -249,8 +249,8 @@ def test_settings() -> None:
         "ls_stop": ["t"],
     }
     assert llm._llm_type == "parrot"
-    with pytest.raises(ValidationError, match="temprature"):
-        ParrotLLM(temprature=0)
+    with pytest.warns(UserWarning, match="temprature"):
+        assert ParrotLLM(temprature=0).parameters() == {"max_tokens": 256, "temprature": 0}
     assert "hunter2" not in repr(ParrotLLM(api_key=SecretStr("hunter2")))
 
 
