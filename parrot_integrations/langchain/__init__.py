@@ -14,6 +14,7 @@ from parrot_integrations.client import ParrotClient
 from parrot_integrations.client.errors import ParrotError
 from parrot_integrations.client.scope import task_group
 from parrot_integrations.client.sessions import ParrotSession, parrot_session
+from parrot_integrations.langchain.compiling.barrier import Barrier, barrier
 from parrot_integrations.langchain.compiling.compiled import CompiledRunnable, compile
 from parrot_integrations.langchain.compiling.join import JoinTexts, join_texts
 from parrot_integrations.langchain.models.chat_models import ChatParrot
@@ -35,6 +36,7 @@ from parrot_integrations.planning.session import PlannedSession
 from parrot_integrations.planning.transforms import semantic_transform
 
 __all__ = [
+    "Barrier",
     "ChatParrot",
     "CompiledRunnable",
     "GraphView",
@@ -57,6 +59,7 @@ __all__ = [
     "PlannedSession",
     "SessionEvent",
     "SessionView",
+    "barrier",
     "compile",
     "join_texts",
     "parrot_session",

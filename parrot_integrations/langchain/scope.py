@@ -15,6 +15,9 @@ from parrot_integrations.client.scope import active_scope, wire_name
 _THREAD_KEYS = ("thread_id", "session_id", "conversation_id")  # LangSmith's names for a thread
 _KNOWN_RUNS = 1024
 
+_GRAPH_RUNTIME = "__pregel_runtime"
+"""LangGraph's own key: where there is none, the calls of a graph's run are of no thread."""
+
 
 def scope_of(run_manager: BaseRunManager | None) -> CallScope:
     """Where the call of a run belongs; nothing of it is seen by callbacks or cache keys.
@@ -39,7 +42,7 @@ def _thread(metadata: Mapping[str, Any], configurable: Mapping[str, Any]) -> str
     thread = next((str(name) for name in named if name), None)
     if thread is not None:
         return wire_name(thread)
-    control = getattr(configurable.get("__pregel_runtime"), "control", None)
+    control = getattr(configurable.get(_GRAPH_RUNTIME), "control", None)
     return None if control is None else _graph_runs.name(control)
 
 

@@ -56,9 +56,13 @@ def concat(texts: Iterable[Text]) -> Text:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The message that a planned call will give."""
+    """The message that a planned call will give.
+
+    `schema` is the JSON schema that its text follows, None where it need not be JSON.
+    """
 
     text: Text
+    schema: Mapping[str, Any] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +123,19 @@ class Unknown:
     with what is known of it by then.
     """
 
-    __slots__ = ("_readers", "_value", "settled")
+    __slots__ = ("_readers", "_settled", "_value")
+
+    known_in_part = False
 
     def __init__(self) -> None:
-        self.settled = False
+        self._settled = False
         self._value: Any = None
         self._readers: list[Callable[[], None]] = []
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is known by now."""
+        return self._settled
 
     @property
     def value(self) -> Any:
@@ -144,13 +155,16 @@ class Unknown:
             self._readers.append(reader)
 
     def settle(self, value: Any) -> None:
-        """Make the value known; the first one stays. Settled with another unknown, it follows that."""
-        if self.settled:
+        """Make the value known; the first one stays. Settled with another unknown, it follows that.
+
+        Of a value that is known in part, the part that is known is value enough.
+        """
+        if self._settled:
             return
-        if isinstance(value, Unknown):
+        if isinstance(value, Unknown) and not value.known_in_part:
             value.then(lambda: self.settle(value.value))
             return
-        self.settled, self._value = True, value
+        self._settled, self._value = True, value
         readers, self._readers = self._readers, []
         _run(readers)
 

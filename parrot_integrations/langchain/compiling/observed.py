@@ -8,18 +8,9 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from langchain_core.runnables import (
-    Runnable,
-    RunnableAssign,
-    RunnableBranch,
-    RunnableConfig,
-    RunnableParallel,
-    RunnableSequence,
-    RunnableWithFallbacks,
-)
-from langchain_core.runnables.base import RunnableBindingBase, RunnableEach
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import get_config_list
-from langchain_core.runnables.retry import RunnableRetry
 
 from parrot_integrations.langchain.compiling.native import (
     MapIndices,
@@ -27,17 +18,7 @@ from parrot_integrations.langchain.compiling.native import (
     RunObserver,
     current,
 )
-from parrot_integrations.langchain.compiling.planner import StepPath, exact_type
-
-_OPEN_RUNS = {
-    RunnableSequence,
-    RunnableParallel,
-    RunnableAssign,
-    RunnableEach,
-    RunnableRetry,
-    RunnableWithFallbacks,
-    RunnableBranch,
-}
+from parrot_integrations.langchain.compiling.planner import StepPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +30,17 @@ class Execution:
     elements: MapIndices | None
     config: RunnableConfig
 
-    def entered(self) -> ResolvedValues:
-        """What its beginning settles."""
-        return self.run.entered(self.place, self.elements)
+    def entered(self, value: Any = None) -> ResolvedValues:
+        """What its beginning settles; `value` is its input, where that is given whole."""
+        return self.run.entered(self.place, self.elements, value)
 
     def left(self, value: Any) -> ResolvedValues:
         """What its value settles."""
         return self.run.left(self.place, self.elements, value)
 
-    def chunks(self, iterator: Iterator[Any]) -> Iterator[Any]:
-        """Hands chunks on, and reports their sum at the end."""
-        self.run.settle(self.entered())
+    def chunks(self, iterator: Iterator[Any], value: Any = None) -> Iterator[Any]:
+        """Hands chunks on, and reports their sum at the end; `value` as for `entered`."""
+        self.run.settle(self.entered(value))
         seen = []
         try:
             for chunk in iterator:
@@ -69,9 +50,9 @@ class Execution:
             close(iterator)
         self.run.settle(self.run.left_in_chunks(self.place, self.elements, seen))
 
-    async def achunks(self, iterator: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async def achunks(self, iterator: AsyncIterator[Any], value: Any = None) -> AsyncIterator[Any]:
         """As `chunks`."""
-        await self.run.asettle(self.entered())
+        await self.run.asettle(self.entered(value))
         seen = []
         try:
             async for chunk in iterator:
@@ -85,16 +66,19 @@ class Execution:
 class Observed(RunnableBindingBase[Any, Any]):  # type: ignore[no-redef]
     """A step with an observer around it.
 
-    `is_element`: it is run once for each element of a batch, and not the batch with it.
+    `is_element`: it is run once for each element of a batch, and not the batch with it. `outer` is
+    the place of the step that it is inside of, None for the root. `inner`: there are observers inside.
     """
 
     place: StepPath
+    outer: StepPath | None = None
     is_element: bool = False
+    inner: bool = False
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """`invoke` of the step."""
         step = self._execution(config)
-        step.run.settle(step.entered())
+        step.run.settle(step.entered(input))
         output = self.bound.invoke(input, step.config, **kwargs)
         step.run.settle(step.left(output))
         return output
@@ -102,7 +86,7 @@ class Observed(RunnableBindingBase[Any, Any]):  # type: ignore[no-redef]
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """`ainvoke` of the step."""
         step = self._execution(config)
-        await step.run.asettle(step.entered())
+        await step.run.asettle(step.entered(input))
         output = await self.bound.ainvoke(input, step.config, **kwargs)
         await step.run.asettle(step.left(output))
         return output
@@ -111,7 +95,7 @@ class Observed(RunnableBindingBase[Any, Any]):  # type: ignore[no-redef]
         """`batch` of the step; all its values are planned on at once."""
         steps = self._executions(inputs, config)
         run = current()
-        run.settle([settled for step in steps for settled in step.entered()])
+        run.settle(_all_entered(steps, inputs))
         outputs = self.bound.batch(inputs, [step.config for step in steps], **kwargs)
         run.settle(_all_left(steps, outputs))
         return outputs
@@ -120,7 +104,7 @@ class Observed(RunnableBindingBase[Any, Any]):  # type: ignore[no-redef]
         """`abatch` of the step; all its values are planned on at once."""
         steps = self._executions(inputs, config)
         run = current()
-        await run.asettle([settled for step in steps for settled in step.entered()])
+        await run.asettle(_all_entered(steps, inputs))
         outputs = await self.bound.abatch(inputs, [step.config for step in steps], **kwargs)
         await run.asettle(_all_left(steps, outputs))
         return outputs
@@ -145,14 +129,15 @@ class Observed(RunnableBindingBase[Any, Any]):  # type: ignore[no-redef]
     ) -> Iterator[Any]:
         """`stream` of the step."""
         step = self._execution(config)
-        yield from step.chunks(self.bound.stream(input, step.config, **kwargs))
+        yield from step.chunks(self.bound.stream(input, step.config, **kwargs), input)
 
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
         """`astream` of the step."""
         step = self._execution(config)
-        async for chunk in step.achunks(self.bound.astream(input, step.config, **kwargs)):
+        chunks = self.bound.astream(input, step.config, **kwargs)
+        async for chunk in step.achunks(chunks, input):
             yield chunk
 
     def transform(
@@ -179,12 +164,21 @@ class Observed(RunnableBindingBase[Any, Any]):  # type: ignore[no-redef]
 
     def _execution(self, config: RunnableConfig | None, index: int = 0) -> Execution:
         run = current()
-        elements = run.elements(config) if self.place else ()
-        if elements is not None and self.is_element:
-            elements = (*elements, index)
-        if elements is not None and exact_type(self.bound) in _OPEN_RUNS:
-            config = run.named(config, elements)
+        elements = self._elements(run, config, index)
+        if elements is not None and self.inner:
+            config = run.named(config, getattr(self.bound, "config", None), self.place, elements)
         return Execution(run, self.place, elements, config or RunnableConfig())
+
+    def _elements(
+        self, run: RunObserver, config: RunnableConfig | None, index: int
+    ) -> MapIndices | None:
+        if self.outer is None:
+            around: MapIndices | None = ()
+        elif (handed := run.handed(config, self.outer)) is not None:
+            return handed
+        else:
+            around = run.inherited(config, self.outer)
+        return (*around, index) if around is not None and self.is_element else around
 
     def _executions(self, inputs: Sequence[Any], config: Any) -> list[Execution]:
         configs = get_config_list(config, len(inputs))
@@ -198,6 +192,11 @@ class ObservedMapper(Observed):  # type: ignore[no-redef]
     def steps__(self) -> dict[str, Runnable[Any, Any]]:
         """The mapper's steps."""
         return dict(self.bound.steps__)  # type: ignore[attr-defined]
+
+
+def _all_entered(steps: Iterable[Execution], inputs: Iterable[Any]) -> ResolvedValues:
+    pairs = zip(steps, inputs, strict=True)
+    return [settled for step, value in pairs for settled in step.entered(value)]
 
 
 def _all_left(steps: Iterable[Execution], outputs: Iterable[Any]) -> ResolvedValues:

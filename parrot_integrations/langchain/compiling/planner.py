@@ -8,7 +8,8 @@ from langchain_core.runnables import Runnable
 
 from parrot_integrations.client.scope import wire_name
 from parrot_integrations.planning.plan import Plan
-from parrot_integrations.planning.values import BreakError, NotYetError, Unknown, known
+from parrot_integrations.planning.structured import JsonValue
+from parrot_integrations.planning.values import BreakError, NotYetError, Text, Unknown, known
 
 StepPath = tuple[int | str, ...]
 
@@ -54,19 +55,22 @@ class StepContext:
 Rule = Callable[["Planner", Any, Any, StepContext], Any]
 
 RULES: dict[type | str, Rule] = {}
+FAMILIES: dict[type | str, Rule] = {}
 
 
-def rule(*runnable_types: type | str) -> Callable[[Rule], Rule]:
+def rule(*runnable_types: type | str, subclasses: bool = False) -> Callable[[Rule], Rule]:
     """Register the transfer function of runnable types: symbolic input to symbolic output.
 
     A rule is called as `(planner, runnable, value, context)`. It runs no user code. It raises
     `BreakError` where it can't go on, and `NotYetError` where a value has to be known first. A type
-    of a package that need not be installed is given as `module.Class`. Subclasses are not covered:
-    they may do something else.
+    of a package that need not be installed is given as `module.Class`. Subclasses may do something
+    else: they are covered only with `subclasses`, and then it is the rule that has to tell.
     """
 
     def register(function: Rule) -> Rule:
         RULES.update(dict.fromkeys(runnable_types, function))
+        if subclasses:
+            FAMILIES.update(dict.fromkeys(runnable_types, function))
         return function
 
     return register
@@ -79,7 +83,17 @@ def exact_type(runnable: Runnable[Any, Any]) -> type:
 
 
 def find_rule(runnable: Runnable[Any, Any]) -> Rule | None:
-    """The rule of a runnable's exact type."""
+    """The rule of a runnable's exact type, or one of a class that it is derived from."""
+    family = (FAMILIES[base] for base in type(runnable).__mro__ if base in FAMILIES)
+    return _own_rule(runnable) or next(family, None)
+
+
+def is_known(runnable: Runnable[Any, Any]) -> bool:
+    """Whether its class has a rule of its own: making such a runnable runs no code of the user's."""
+    return _own_rule(runnable) is not None
+
+
+def _own_rule(runnable: Runnable[Any, Any]) -> Rule | None:
     kind = exact_type(runnable)
     return RULES.get(kind) or RULES.get(f"{kind.__module__}.{kind.__qualname__}")
 
@@ -89,6 +103,7 @@ class Planner:
 
     def __init__(self) -> None:
         self.plan = Plan()
+        self._awaited: set[tuple[str, Text]] = set()
 
     def step(self, runnable: Runnable[Any, Any], value: Any, context: StepContext) -> Any:
         """The symbolic output of one runnable; an `Unknown` for what is behind a graph break."""
@@ -103,14 +118,32 @@ class Planner:
         self, runnable: Runnable[Any, Any], value: Any, context: StepContext, result: Unknown
     ) -> None:
         """Settle the step's output, or try again when what it needs is known."""
+        needed: Unknown | None = None
         try:
-            if isinstance(value, Unknown):
+            if isinstance(value, Unknown) and not isinstance(value, JsonValue):
                 raise NotYetError(value)
             result.settle(self._apply(runnable, value, context))
         except NotYetError as waiting:
-            waiting.unknown.then(lambda: self._attempt(runnable, known(value), context, result))
+            needed = waiting.unknown
         except BreakError as stop:
-            self.plan.stop(stop.where or runnable.get_name(), stop.reason, stop.remedy)
+            if isinstance(value, JsonValue):  # the texts in it don't do; the whole may
+                needed = value
+            else:
+                self.plan.stop(stop.where or runnable.get_name(), stop.reason, stop.remedy)
+        if needed is not None:
+            self._note(needed)
+            needed.then(lambda: self._attempt(runnable, known(value), context, result))
+
+    def _note(self, needed: Unknown) -> None:
+        """Of JSON that is needed whole, its parser is the graph break."""
+        if not isinstance(needed, JsonValue) or (needed.origin, needed.text) in self._awaited:
+            return
+        self._awaited.add((needed.origin, needed.text))
+        self.plan.stop(
+            needed.origin,
+            "parses an answer, of which planning knows no more than the texts that are taken from it",
+            "What needs more of it is planned when it is there.",
+        )
 
     def _apply(self, runnable: Runnable[Any, Any], value: Any, context: StepContext) -> Any:
         found = find_rule(runnable)

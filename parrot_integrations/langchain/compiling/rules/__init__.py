@@ -6,7 +6,8 @@ from parrot_integrations.langchain.compiling.rules import (
     compose,
     models,
     prompts,
+    structured,
     texts,
 )
 
-__all__ = ["choose", "classic", "compose", "models", "prompts", "texts"]
+__all__ = ["choose", "classic", "compose", "models", "prompts", "structured", "texts"]

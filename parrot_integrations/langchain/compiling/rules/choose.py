@@ -3,12 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
-from langchain_core.language_models.chat_models import _ChatModelBinding
 from langchain_core.runnables import (
+    ConfigurableField,
     Runnable,
     RunnableBinding,
     RunnableBranch,
-    RunnableConfig,
     RunnableWithFallbacks,
 )
 from langchain_core.runnables.configurable import (
@@ -19,17 +18,24 @@ from langchain_core.runnables.configurable import (
 from langchain_core.runnables.history import RunnableWithMessageHistory
 from langchain_core.runnables.retry import RunnableRetry
 
-from parrot_integrations.langchain.compiling.planner import Planner, StepContext, find_rule, rule
+from parrot_integrations.langchain.compiling.listeners import only_listens
+from parrot_integrations.langchain.compiling.planner import Planner, StepContext, is_known, rule
 from parrot_integrations.planning.values import BreakError, Unknown
 
+_CHAT_MODEL_BINDING = "langchain_core.language_models.chat_models._ChatModelBinding"
+"""By its name, for it is private: where there is none, no model is bound by it."""
 
-@rule(RunnableBinding, _ChatModelBinding)
+
+@rule(RunnableBinding, RunnableWithMessageHistory, _CHAT_MODEL_BINDING)
 def binding(
     planner: Planner, runnable: RunnableBinding[Any, Any], value: Any, context: StepContext
 ) -> Any:
-    """Its keyword arguments and its configurable fields go to what it binds."""
-    if runnable.config_factories:
-        raise BreakError("has listeners, which may change the configuration")
+    """Its keyword arguments and its configurable fields go to what it binds.
+
+    That of a history is a chain that reads it, which is a break, and calls the rest with it.
+    """
+    if not all(map(only_listens, runnable.config_factories)):
+        raise BreakError("makes its configuration by a function of yours")
     inside = context.at("bound", kwargs={**runnable.kwargs, **context.kwargs})
     configurable = {**runnable.config.get("configurable", {}), **context.configurable}
     inside = inside.limited(planner.plan, runnable.config.get("max_concurrency"))
@@ -49,9 +55,12 @@ def retry(
 def fallbacks(
     planner: Planner, runnable: RunnableWithFallbacks[Any, Any], value: Any, context: StepContext
 ) -> Any:
-    """The main runnable; if a fallback has to step in, it runs unplanned."""
-    inside = context.at("runnable", kwargs=context.kwargs)
-    return planner.step(runnable.runnable, value, inside)
+    """The main runnable; a fallback is planned when the run enters it."""
+    for index, other in enumerate(runnable.fallbacks):
+        inside = context.at("fallbacks", index, kwargs=context.kwargs)
+        given = _FROM_THE_RUN if runnable.exception_key else value
+        _on_entry(planner, other, given, inside, Unknown())
+    return planner.step(runnable.runnable, value, context.at("runnable", kwargs=context.kwargs))
 
 
 @rule(RunnableBranch)
@@ -73,6 +82,9 @@ def branch(
     return result
 
 
+_FROM_THE_RUN = object()
+
+
 def _on_entry(
     planner: Planner,
     runnable: Runnable[Any, Any],
@@ -80,59 +92,60 @@ def _on_entry(
     context: StepContext,
     result: Unknown,
 ) -> None:
+    """Plan a runnable when the run enters it, with the run's own input if that is asked for."""
     entered = Unknown()
     planner.plan.unknowns[*context.key, "entered"] = entered
-    entered.then(lambda: result.settle(planner.step(runnable, value, context)))
+
+    def plan() -> None:
+        given = entered.value if value is _FROM_THE_RUN else value
+        result.settle(planner.step(runnable, given, context))
+
+    entered.then(plan)
 
 
-@rule(RunnableConfigurableFields)
-def configurable_fields(
-    planner: Planner,
-    runnable: RunnableConfigurableFields[Any, Any],
-    value: Any,
-    context: StepContext,
+@rule(RunnableConfigurableFields, RunnableConfigurableAlternatives)
+def configurable(
+    planner: Planner, runnable: DynamicRunnable[Any, Any], value: Any, context: StepContext
 ) -> Any:
+    """The runnable that the configuration makes of it, as `DynamicRunnable.prepare` finds it."""
+    chosen: Runnable[Any, Any] = runnable
+    configured = dict(context.configurable)
+    while isinstance(chosen, DynamicRunnable):
+        configured = {**(chosen.config or {}).get("configurable", {}), **configured}
+        if type(chosen) is RunnableConfigurableFields:
+            chosen = _with_fields(chosen, configured)
+        elif type(chosen) is RunnableConfigurableAlternatives:
+            chosen, configured = _alternative(chosen, configured)
+        else:
+            raise BreakError("is configured by a class of yours")
+    inside = context.at("prepared", kwargs=context.kwargs)
+    return planner.step(chosen, value, replace(inside, configurable=configured))
+
+
+def _with_fields(
+    runnable: RunnableConfigurableFields[Any, Any], configured: dict[str, Any]
+) -> Runnable[Any, Any]:
     """The runnable with the fields that the configuration names, where making it is no user code."""
-    if isinstance(runnable.default, DynamicRunnable) or find_rule(runnable.default) is None:
+    ids = {field.id for field in runnable.fields.values()}
+    plain = all(isinstance(field, ConfigurableField) for field in runnable.fields.values())
+    if plain and not ids & set(configured):
+        return runnable.default
+    if isinstance(runnable.default, DynamicRunnable) or not is_known(runnable.default):
         raise BreakError("configures something that can't be planned")
-    configurable = _configurable(runnable, context)
-    prepared, _ = runnable.prepare({"configurable": configurable})
-    inside = context.at("default", kwargs=context.kwargs)
-    return planner.step(prepared, value, replace(inside, configurable=configurable))
+    prepared, _ = runnable.prepare({"configurable": configured})
+    return prepared
 
 
-@rule(RunnableConfigurableAlternatives)
-def alternatives(
-    planner: Planner,
-    runnable: RunnableConfigurableAlternatives[Any, Any],
-    value: Any,
-    context: StepContext,
-) -> Any:
-    """The alternative that the configuration names."""
-    configurable = _configurable(runnable, context)
-    which = configurable.get(runnable.which.id, runnable.default_key)
+def _alternative(
+    runnable: RunnableConfigurableAlternatives[Any, Any], configured: dict[str, Any]
+) -> tuple[Runnable[Any, Any], dict[str, Any]]:
+    """The alternative that the configuration names, and the configuration that it gets."""
+    which = configured.get(runnable.which.id, runnable.default_key)
     choices = {**runnable.alternatives, runnable.default_key: runnable.default}
     chosen = choices.get(which)
     if not isinstance(chosen, Runnable):
         raise BreakError(f"makes its alternative '{which}' by a function of yours")
     if runnable.prefix_keys:
         prefix = f"{runnable.which.id}=={which}/"
-        configurable = {key.removeprefix(prefix): v for key, v in configurable.items()}
-    inside = context.at("alternatives", str(which), kwargs=context.kwargs)
-    return planner.step(chosen, value, replace(inside, configurable=configurable))
-
-
-def _configurable(runnable: DynamicRunnable[Any, Any], context: StepContext) -> dict[str, Any]:
-    config = runnable.config or RunnableConfig()
-    return {**config.get("configurable", {}), **context.configurable}
-
-
-@rule(RunnableWithMessageHistory)
-def message_history(
-    planner: Planner, runnable: RunnableWithMessageHistory, value: Any, context: StepContext
-) -> Any:
-    """Reading the history is user code."""
-    raise BreakError(
-        "reads a history, which planning does not",
-        "Compile the runnable inside it: RunnableWithMessageHistory(compile(chain), ...).",
-    )
+        configured = {key.removeprefix(prefix): v for key, v in configured.items()}
+    return chosen, configured

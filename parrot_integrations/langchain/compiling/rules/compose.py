@@ -12,8 +12,10 @@ from langchain_core.runnables import (
 )
 from langchain_core.runnables.base import RunnableEach
 
+from parrot_integrations.langchain.compiling.barrier import Barrier
 from parrot_integrations.langchain.compiling.planner import Planner, StepContext, rule
 from parrot_integrations.langchain.compiling.rules.inputs import as_dict
+from parrot_integrations.planning.structured import JsonValue
 from parrot_integrations.planning.values import BreakError, need
 
 
@@ -42,13 +44,16 @@ def parallel(
 @rule(RunnableAssign)
 def assign(planner: Planner, runnable: RunnableAssign, value: Any, context: StepContext) -> Any:
     """The input, and over it what the mapper adds."""
+    given = as_dict(value)
     added = planner.step(runnable.mapper, value, context.at("mapper", kwargs=context.kwargs))
-    return {**as_dict(value), **as_dict(added)}
+    return {**given, **as_dict(added)}
 
 
 @rule(RunnablePick)
 def pick(planner: Planner, runnable: RunnablePick, value: Any, context: StepContext) -> Any:
     """One key's value, or the part of the dict that a list of keys names."""
+    if isinstance(value, JsonValue) and isinstance(runnable.keys, str):
+        return value.item(runnable.keys)
     value = as_dict(value)
     if isinstance(runnable.keys, str):
         return value.get(runnable.keys)
@@ -63,6 +68,15 @@ def passthrough(
     if runnable.func is not None or runnable.afunc is not None:
         raise BreakError("calls a function of yours")
     return value
+
+
+@rule(Barrier)
+def barrier(planner: Planner, runnable: Barrier, value: Any, context: StepContext) -> Any:
+    """Nothing crosses it."""
+    raise BreakError(
+        "is a barrier, as you asked for",
+        "What comes after it is planned when the run has passed it.",
+    )
 
 
 @rule(RunnableEach)

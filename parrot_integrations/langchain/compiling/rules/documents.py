@@ -54,14 +54,21 @@ def joined_pages(
 
 
 def format_documents(plan: Plan, function: Any, value: Any) -> Text | None:
-    """What the function inside `create_stuff_documents_chain` gives; None if it is another one."""
+    """What the function inside `create_stuff_documents_chain` gives; None if it is another one.
+
+    Raises:
+        BreakError: it is that one, in a form that is not recognized, or it gets no documents.
+    """
     if not isinstance(function, FunctionType) or function.__module__ != _STUFF:
         return None
     settings = getclosurevars(function).nonlocals
     prompt, separator = settings.get("_document_prompt"), settings.get("document_separator")
     name = settings.get("document_variable_name")
     if function.__qualname__ != _FORMAT_DOCS or not prompt or not isinstance(separator, str):
-        return None
+        raise BreakError(
+            "formats documents in a way that is not recognized, by this version of langchain-classic",
+            "What comes after it is planned when the documents are formatted.",
+        )
     if not is_dict(value) or name not in value:
         raise BreakError("gets no documents")
     return joined_pages(plan, pages(value[name]), prompt, separator)

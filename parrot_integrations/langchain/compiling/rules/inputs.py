@@ -4,6 +4,7 @@ from typing import Any
 
 from langchain_core.runnables.utils import AddableDict
 
+from parrot_integrations.planning.structured import JsonValue
 from parrot_integrations.planning.values import BreakError, Unknown, need
 
 
@@ -19,6 +20,8 @@ def as_dict(value: Any) -> dict[str, Any]:
         BreakError: it is something else.
         NotYetError: it is not known yet.
     """
+    if isinstance(value, JsonValue) and (keys := value.keys()) is not None:
+        return {key: value.item(key) for key in keys}
     if isinstance(value, Unknown):
         need(value)
     if not is_dict(value):

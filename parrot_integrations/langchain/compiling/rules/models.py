@@ -1,30 +1,47 @@
 """The rule for `ChatParrot`: an LLM step adds a planned call."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from langchain_core.messages import BaseMessage
 from langchain_core.prompt_values import ChatPromptValue, StringPromptValue
 
 from parrot_integrations.client import ParrotClient
 from parrot_integrations.langchain.compiling.planner import Planner, StepContext, rule
+from parrot_integrations.langchain.compiling.rules.messages import prompt_messages
 from parrot_integrations.langchain.models.chat_models import ChatParrot
-from parrot_integrations.langchain.models.messages import to_wire
 from parrot_integrations.langchain.models.prefetch import obstacle
 from parrot_integrations.planning.values import (
     BreakError,
     Prompt,
     PromptMessage,
     Text,
-    literal_message,
     need,
 )
 
 _PROMPT_VALUES = (ChatPromptValue, StringPromptValue)
 
 
-@rule(ChatParrot)
+_HARMLESS = {
+    *("bind_tools", "with_structured_output", "model_config", "lc_secrets", "lc_attributes"),
+    *("is_lc_serializable", "get_lc_namespace", "lc_id", "get_name", "get_token_ids"),
+    *("get_num_tokens", "get_num_tokens_from_messages", "served_profile"),
+    *("_llm_type", "_identifying_params", "_get_ls_params", "_resolve_model_profile"),
+    *("model_post_init", "_abc_impl"),
+}
+"""What a subclass may make its own without changing a request."""
+
+_LOOKUPS = {"__getattribute__", "__getattr__"}
+
+
+@rule(ChatParrot, subclasses=True)
 def chat_model(planner: Planner, runnable: ChatParrot, value: Any, context: StepContext) -> Any:
     """The call that the model will make, parameters as it will send them."""
+    if (method := _overridden(type(runnable))) is not None:
+        raise BreakError(
+            f"has a {method} of its own, by which its requests may be others",
+            "A subclass is planned where it overrides nothing that makes or sends a request.",
+        )
     if (reason := obstacle(runnable)) is not None:
         raise BreakError(reason)
     client = _client(planner, runnable, context)
@@ -37,7 +54,29 @@ def chat_model(planner: Planner, runnable: ChatParrot, value: Any, context: Step
     parameters = runnable.parameters(**{"stop": None, **context.kwargs})
     answer = planner.plan.call(prompt, parameters, key=context.key, concurrency=context.concurrency)
     planner.plan.client = client
-    return answer
+    return replace(answer, schema=_schema(parameters.get("response_format")))
+
+
+def _schema(response_format: Any) -> Mapping[str, Any] | None:
+    """The schema that the answer follows; one that allows anything for any JSON object."""
+    if type(response_format) is not dict:
+        return None
+    schema = (response_format.get("json_schema") or {}).get("schema")
+    return schema if type(schema) is dict else {}
+
+
+def _overridden(kind: type) -> str | None:
+    """What a subclass overrides of that which makes and sends requests; None for nothing.
+
+    Whatever is not known to be harmless counts.
+    """
+    derived = kind.__mro__[: kind.__mro__.index(ChatParrot)]
+    for name in (name for base in derived for name in vars(base)):
+        dunder = name.startswith("__") and name.endswith("__")
+        own = name in _LOOKUPS if dunder else name not in _HARMLESS
+        if own and (name in ChatParrot.model_fields or hasattr(ChatParrot, name)):
+            return name
+    return None
 
 
 def _client(planner: Planner, runnable: ChatParrot, context: StepContext) -> ParrotClient:
@@ -61,18 +100,6 @@ def _prompt(planner: Planner, value: Any) -> Prompt:
     if type(value) is str:
         return Prompt((PromptMessage("user", planner.plan.input("input", value)),))
     messages = value.to_messages() if type(value) in _PROMPT_VALUES else need(value)
-    if type(messages) is not list or not all(isinstance(m, BaseMessage) for m in messages):
+    if type(messages) not in (list, tuple):
         raise BreakError(f"gets a {type(value).__name__}, which is not a prompt yet")
-    return Prompt(tuple(map(prompt_message, messages)))
-
-
-def prompt_message(message: BaseMessage) -> PromptMessage:
-    """A message that is known whole.
-
-    Raises:
-        BreakError: it is of a kind that can't be in a plan.
-    """
-    try:
-        return literal_message(to_wire(message))
-    except ValueError as error:
-        raise BreakError(str(error)) from None
+    return Prompt(tuple(prompt_messages(messages)))

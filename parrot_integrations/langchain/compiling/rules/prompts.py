@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
-from langchain_core.messages import BaseMessage, convert_to_messages
+from langchain_core.messages import BaseMessage
 from langchain_core.prompts import (
     AIMessagePromptTemplate,
     BasePromptTemplate,
@@ -20,11 +20,11 @@ from langchain_core.prompts import (
 from parrot_backend.wire.messages import Role
 from parrot_integrations.langchain.compiling.planner import Planner, StepContext, rule
 from parrot_integrations.langchain.compiling.rules.inputs import is_dict
-from parrot_integrations.langchain.compiling.rules.models import prompt_message
+from parrot_integrations.langchain.compiling.rules.messages import prompt_message, prompt_messages
 from parrot_integrations.langchain.compiling.rules.templates import fill, literal
 from parrot_integrations.planning.plan import Plan
+from parrot_integrations.planning.structured import JsonValue
 from parrot_integrations.planning.values import (
-    Answer,
     BreakError,
     Prompt,
     PromptMessage,
@@ -99,6 +99,8 @@ def string_text(plan: Plan, prompt: BasePromptTemplate[Any], values: Fields) -> 
 
 def _fields(template: BasePromptTemplate[Any], value: Any) -> Fields:
     """What the template's fields get: its partial variables, and over them the input."""
+    if isinstance(value, JsonValue) and not value.may_be_text:
+        value = {name: value.item(name) for name in template.input_variables}
     if not is_dict(value):
         if isinstance(value, dict) or len(template.input_variables) != 1:
             raise BreakError("gets something that is not a dict")
@@ -149,28 +151,9 @@ def _message(plan: Plan, part: Any, fields: Fields) -> PromptMessage:
 def _placeholder(part: MessagesPlaceholder, fields: Fields) -> list[PromptMessage]:
     """History from the input, where it is messages already."""
     history = need(fields.get(part.variable_name, [] if part.optional else None))
-    if type(history) is not list or not all(map(_is_message, history)):
+    if type(history) is not list:
         raise BreakError(f"'{part.variable_name}' is not a list of messages yet")
-    kept = history[-part.n_messages :] if part.n_messages else history
-    return [
-        PromptMessage("assistant", message.text)
-        if isinstance(message, Answer)
-        else prompt_message(_converted(message))
-        for message in kept
-    ]
-
-
-def _converted(message: Any) -> BaseMessage:
-    try:
-        return convert_to_messages([message])[0]
-    except ValueError as error:
-        raise BreakError(str(error)) from None
-
-
-def _is_message(item: Any) -> bool:
-    """A message, an answer to come, or a pair of texts that LangChain makes a message of."""
-    pair = type(item) is tuple and len(item) == 2 and all(type(text) is str for text in item)
-    return pair or isinstance(item, BaseMessage | Answer)
+    return prompt_messages(history[-part.n_messages :] if part.n_messages else history)
 
 
 def _fixed_examples(template: Any) -> list[dict[str, Any]]:

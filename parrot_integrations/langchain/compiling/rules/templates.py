@@ -1,13 +1,15 @@
 """Templates filled symbolically: f-strings, and what of mustache leaves a text as it is."""
 
 from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
 from string import Formatter
 from typing import Any
 
-from langchain_core.messages.base import TextAccessor
 from langchain_core.utils import mustache
 
+from parrot_integrations.langchain.compiling.rules.plain import is_plain
 from parrot_integrations.planning.plan import Plan
+from parrot_integrations.planning.structured import JsonValue
 from parrot_integrations.planning.values import (
     Answer,
     BreakError,
@@ -16,8 +18,6 @@ from parrot_integrations.planning.values import (
     is_symbolic,
     need,
 )
-
-_PLAIN = (str, int, float, bool, type(None), TextAccessor)
 
 
 def fill(plan: Plan, template: str, template_format: str, fields: Mapping[str, Any]) -> Text:
@@ -50,6 +50,8 @@ def field_text(plan: Plan, name: str, value: Any) -> Text:
         BreakError: the value is no text, and making one of it could run code of the user's.
         NotYetError: it is not known yet.
     """
+    if isinstance(value, JsonValue) and not value.settled:
+        return value.as_text(plan)
     if isinstance(value, Text):
         return value
     if isinstance(value, Answer):
@@ -66,18 +68,9 @@ def field_text(plan: Plan, name: str, value: Any) -> Text:
 
 
 def _plain(name: str, value: Any) -> Any:
-    if not _is_plain(value):
+    if not is_plain(value):
         raise BreakError(f"'{name}' is a {type(value).__name__}, not a text")
     return value
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether turning it into text runs no code of the user's."""
-    if type(value) in (list, tuple):
-        return all(_is_plain(item) for item in value)
-    if type(value) is dict:
-        return all(_is_plain(item) for pair in value.items() for item in pair)
-    return type(value) in _PLAIN
 
 
 def _f_string(plan: Plan, template: str, fields: Mapping[str, Any]) -> Iterator[Text]:
@@ -95,6 +88,8 @@ def _f_string(plan: Plan, template: str, fields: Mapping[str, Any]) -> Iterator[
 def _formatted(name: str, value: Any, spec: str, conversion: str | None) -> str:
     if is_symbolic(need(value)):
         raise BreakError(f"formats '{name}' with a specification")
+    if conversion in ("r", "a") and isinstance(value, Enum):
+        raise BreakError(f"takes the representation of '{name}', a {type(value).__name__}")
     try:
         return format(Formatter().convert_field(_plain(name, value), conversion), spec)
     except ValueError as error:

@@ -1,6 +1,6 @@
 """Rules for steps on texts: the string parser, joins, and `itemgetter`."""
 
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from types import BuiltinMethodType
 from typing import Any, cast
 
@@ -8,10 +8,12 @@ from langchain_core.messages import BaseMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import RunnableLambda
 
+from parrot_integrations.langchain.compiling.history import called_with_history, loads_history
 from parrot_integrations.langchain.compiling.join import JoinTexts
 from parrot_integrations.langchain.compiling.planner import Planner, StepContext, rule
 from parrot_integrations.langchain.compiling.rules.documents import format_documents
 from parrot_integrations.langchain.compiling.rules.inputs import is_dict
+from parrot_integrations.planning.structured import JsonValue
 from parrot_integrations.planning.transforms import declared, join, transformed
 from parrot_integrations.planning.values import Answer, BreakError
 
@@ -46,8 +48,17 @@ def function(
         return transformed(planner.plan, steps, value)
     if isinstance(function, itemgetter):
         return _items(function, value)
+    if isinstance(function, attrgetter) and isinstance(value, JsonValue):
+        return _attributes(function, value)
     if _is_join(function):
         return transformed(planner.plan, [join(function.__self__)], value)
+    if (called := called_with_history(function)) is not None:
+        return planner.step(called, value, context.at("returned"))
+    if loads_history(function):
+        raise BreakError(
+            "reads a history, which planning does not",
+            "What comes after it is planned when the history is there.",
+        )
     if (text := format_documents(planner.plan, function, value)) is not None:
         return text
     raise BreakError(
@@ -67,6 +78,9 @@ def _is_join(function: Any) -> bool:
 def _items(getter: "itemgetter[Any]", value: Any) -> Any:
     keys = cast("tuple[Any, tuple[Any, ...]]", getter.__reduce__())[1]
     where = f"itemgetter({', '.join(map(repr, keys))})"
+    if isinstance(value, JsonValue) and all(type(key) in (str, int) for key in keys):
+        items = tuple(value.item(key) for key in keys)
+        return items if len(items) > 1 else items[0]
     if not is_dict(value) and type(value) not in (list, tuple):
         raise BreakError("the input is not known yet, or has no items", where=where)
     try:
@@ -74,3 +88,9 @@ def _items(getter: "itemgetter[Any]", value: Any) -> Any:
     except (KeyError, IndexError, TypeError):
         raise BreakError("the input lacks it", where=where) from None
     return items if len(items) > 1 else items[0]
+
+
+def _attributes(getter: "attrgetter[Any]", value: JsonValue) -> Any:
+    names = cast("tuple[Any, tuple[str, ...]]", getter.__reduce__())[1]
+    attributes = tuple(value.attribute(name) for name in names)
+    return attributes if len(attributes) > 1 else attributes[0]

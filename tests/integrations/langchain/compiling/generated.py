@@ -17,6 +17,7 @@ from langchain_core.prompts import (
 )
 from langchain_core.runnables import (
     ConfigurableField,
+    RouterRunnable,
     Runnable,
     RunnableBranch,
     RunnableGenerator,
@@ -48,6 +49,7 @@ PROMPTS: dict[str, Any] = {
     ),
 }
 OPAQUE = ("upper", "async", "chosen", "generator", "halves")
+BINDINGS = ("config", "bound", "typed", "heard", "fields", "routed")
 CONCURRENT = {"parallel", "assign", "map"}
 
 
@@ -67,7 +69,7 @@ def _around(inside: st.SearchStrategy[Description]) -> st.SearchStrategy[Descrip
         st.tuples(
             st.sampled_from(["parallel", "assign", "branch", "fallback", "alternative"]), pair
         ),
-        st.tuples(st.sampled_from(["map", "retry", "config", "each half"]), st.tuples(inside)),
+        st.tuples(st.sampled_from(["map", "retry", "each half", *BINDINGS]), st.tuples(inside)),
     )
 
 
@@ -168,6 +170,17 @@ def _alternatives(a: Any, b: Any) -> Runnable[Any, Any]:
     return either.with_config(configurable={"which": "b"})
 
 
+def _fields(step: Any) -> Runnable[Any, Any]:
+    """Configurable, and configured so that it stays as it is."""
+    chain = RunnablePassthrough() | step
+    return chain.configurable_fields(name=ConfigurableField(id="name"))
+
+
+def _routed(step: Any) -> Runnable[Any, Any]:
+    to_it = {"key": RunnableLambda(lambda _: "it", name="key"), "input": RunnablePassthrough()}
+    return to_it | RouterRunnable({"it": step})
+
+
 _BUILD: dict[str, Any] = {
     "sequence": lambda first, *steps: first.pipe(*steps),
     "parallel": _joined,
@@ -179,4 +192,9 @@ _BUILD: dict[str, Any] = {
     "each half": _each_half,
     "retry": lambda s: s.with_retry(stop_after_attempt=2, wait_exponential_jitter=False),
     "config": lambda step: step.with_config(run_name="named", tags=["t"]),
+    "bound": lambda step: step.bind(),
+    "typed": lambda step: step.with_types(input_type=str),
+    "heard": lambda step: step.with_listeners(on_end=lambda _: None),
+    "fields": _fields,
+    "routed": _routed,
 }
