@@ -24,7 +24,9 @@ from parrot_integrations.planning.values import (
     Variable,
 )
 
-_OUTPUTS = ("answer-", "joined-", "stripped-", "field-")
+_OUTPUTS = {"join": "joined", "strip": "stripped", "json_field": "field"}
+_OTHER_OUTPUT = "changed"
+_RESERVED = tuple(f"{name}-" for name in ("answer", *_OUTPUTS.values(), _OTHER_OUTPUT))
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.:\-]")
 
 
@@ -45,7 +47,9 @@ class Plan:
         self.breaks: list[Break] = []
         self.unknowns: dict[Hashable, Unknown] = {}
         self.concurrency: dict[str, int] = {}
+        self.notes: dict[str, str] = {}
         self._inputs: dict[tuple[str, str], Variable] = {}
+        self._transformed: dict[Hashable, Text] = {}
         self._numbers: Counter[str] = Counter()
         self._parts = Parts(self.variables, self.unknowns)
 
@@ -112,26 +116,35 @@ class Plan:
 
     def join(self, texts: Sequence[Text], separator: str) -> Text:
         """The texts joined by a separator, which the backend does itself."""
-        return self._transform("joined", op="join", inputs=texts, separator=separator)
+        return self.transform("join", texts, separator=separator)
 
     def strip(self, text: Text) -> Text:
         """The text without white space at its ends, which the backend takes off itself."""
-        return self._transform("stripped", op="strip", inputs=[text])
+        return self.transform("strip", [text])
 
     def json_field(self, text: Text, path: Sequence[str | int]) -> Text:
         """The string at a path in a JSON text, which the backend reads itself."""
-        return self._transform("field", op="json_field", inputs=[text], path=list(path))
+        return self.transform("json_field", [text], path=tuple(path))
 
-    def _transform(self, name: str, inputs: Sequence[Text], **details: Any) -> Text:
-        output = f"{name}-{len(self.transforms) + 1}"
-        segments = [text.segments() for text in inputs]
-        try:
-            transform = Transform(inputs=segments, output=output, **details)
-        except ValidationError as error:
-            raise BreakError(f"the backend does not {name}: {error.errors()[0]['msg']}") from None
-        self.transforms.append(transform)
-        self._parts.add(transform)
-        return Text((Variable(output),))
+    def transform(self, op: str, inputs: Sequence[Text], **details: Hashable) -> Text:
+        """What a transform of the wire makes of texts; the same one is planned once.
+
+        Raises:
+            BreakError: the backend knows no such transform.
+        """
+        same = (op, tuple(inputs), tuple(sorted(details.items())))
+        if same not in self._transformed:
+            output = f"{_OUTPUTS.get(op, _OTHER_OUTPUT)}-{len(self.transforms) + 1}"
+            segments = [text.segments() for text in inputs]
+            try:
+                whole: dict[str, Any] = {"op": op, "inputs": segments, "output": output, **details}
+                transform = Transform.model_validate(whole)
+            except ValidationError:
+                raise BreakError(f"the backend does not take this '{op}' of a text") from None
+            self.transforms.append(transform)
+            self._parts.add(transform)
+            self._transformed[same] = Text((Variable(output),))
+        return self._transformed[same]
 
     def stop(self, where: str, reason: str, remedy: str = "") -> None:
         """Note a graph break."""
@@ -153,6 +166,10 @@ class Plan:
     def awaits(self, key: Hashable) -> bool:
         """Whether it is of use to know what the step that `key` identifies was answered."""
         return self._parts.awaits(key)
+
+    def note(self, where: str, text: str) -> None:
+        """Note how something came into the plan, for who wants to know."""
+        self.notes[where] = text
 
     def program(self, objective: Objective = "latency") -> Program:
         """All of the plan. The answers that no planned step reads are its outputs."""
@@ -185,7 +202,7 @@ class Plan:
     def _fresh(self, name: str) -> str:
         """A free name made from `name`: itself, then with a number."""
         base = _NOT_IN_A_NAME.sub("_", name)[:100] or "input"
-        taken = base.startswith(_OUTPUTS)
+        taken = base.startswith(_RESERVED)
         self._numbers[base] += 1 + (taken and not self._numbers[base])
         number = self._numbers[base]
         fresh = base if number == 1 else f"{base}.{number}"

@@ -9,7 +9,7 @@ wrong one costs time, never correctness. There is a closed set of steps, which t
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from string import Formatter
 from types import FunctionType
@@ -45,12 +45,32 @@ class _Join:
 
 
 @dataclass(frozen=True)
-class _Strip:
+class _Method:
+    """A method of `str`; `details` are its arguments as they go over the wire."""
+
+    name: str
+    arguments: tuple[Any, ...]
+    details: tuple[tuple[str, Hashable], ...]
+
     def known(self, value: str) -> str:
-        return value.strip()
+        return str(getattr(str, self.name)(value, *self.arguments))
 
     def planned(self, plan: Plan, value: Text) -> Text:
-        return plan.strip(value)
+        return plan.transform(self.name, [value], **dict(self.details))
+
+
+@dataclass(frozen=True)
+class _Split:
+    separator: str | None
+    index: int
+    maxsplit: int
+
+    def known(self, value: str) -> str:
+        return value.split(self.separator, self.maxsplit)[self.index]
+
+    def planned(self, plan: Plan, value: Text) -> Text:
+        details = {"separator": self.separator, "index": self.index, "maxsplit": self.maxsplit}
+        return plan.transform("split", [value], **details)
 
 
 @dataclass(frozen=True)
@@ -85,9 +105,54 @@ def join(separator: str) -> Step:
     return _Join(separator)
 
 
-def strip() -> Step:
-    """`text.strip()`."""
-    return _Strip()
+def strip(characters: str | None = None) -> Step:
+    """`text.strip(characters)`."""
+    return _stripping("strip", characters)
+
+
+def lstrip(characters: str | None = None) -> Step:
+    """`text.lstrip(characters)`."""
+    return _stripping("lstrip", characters)
+
+
+def rstrip(characters: str | None = None) -> Step:
+    """`text.rstrip(characters)`."""
+    return _stripping("rstrip", characters)
+
+
+def _stripping(name: str, characters: str | None) -> Step:
+    details = () if characters is None else (("characters", characters),)
+    return _Method(name, (characters,), details)
+
+
+def lower() -> Step:
+    """`text.lower()`."""
+    return _Method("lower", (), ())
+
+
+def upper() -> Step:
+    """`text.upper()`."""
+    return _Method("upper", (), ())
+
+
+def replace(old: str, new: str, count: int = -1) -> Step:
+    """`text.replace(old, new, count)`."""
+    return _Method("replace", (old, new, count), (("old", old), ("new", new), ("count", count)))
+
+
+def removeprefix(prefix: str) -> Step:
+    """`text.removeprefix(prefix)`."""
+    return _Method("removeprefix", (prefix,), (("prefix", prefix),))
+
+
+def removesuffix(suffix: str) -> Step:
+    """`text.removesuffix(suffix)`."""
+    return _Method("removesuffix", (suffix,), (("suffix", suffix),))
+
+
+def split(separator: str | None = None, index: int = 0, maxsplit: int = -1) -> Step:
+    """`text.split(separator, maxsplit)[index]`."""
+    return _Split(separator, index, maxsplit)
 
 
 def json_field(*path: str | int) -> Step:

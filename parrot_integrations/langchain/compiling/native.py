@@ -92,6 +92,11 @@ class RunObserver:
         unknown = self._plan.unknowns.get((place, elements, "entered"))
         return [] if unknown is None or unknown.settled else [(unknown, value)]
 
+    def returned(self, place: StepPath, elements: MapIndices | None, value: Any) -> ResolvedValues:
+        """What it settles that a function gave a runnable, which is run in its place."""
+        unknown = self._plan.unknowns.get((place, elements, "returned"))
+        return [] if unknown is None or unknown.settled else [(unknown, value)]
+
     def left(self, place: StepPath, elements: MapIndices | None, value: Any) -> ResolvedValues:
         """What it settles that a step gave a value."""
         self._answered((place, elements), value)

@@ -1,6 +1,6 @@
 """The walk: one rule per runnable type, found by exact type; anything else is a graph break."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -103,6 +103,8 @@ class Planner:
 
     def __init__(self) -> None:
         self.plan = Plan()
+        self.calls_in_functions: dict[Hashable, dict[StepPath, Any]] = {}
+        """What steps gave that functions call, by the function's key and the call's place."""
         self._awaited: set[tuple[str, Text]] = set()
 
     def step(self, runnable: Runnable[Any, Any], value: Any, context: StepContext) -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import copy
+from types import FunctionType, MethodType
 from typing import Any, cast
 
 from langchain_core.runnables import (
@@ -25,11 +26,11 @@ from langchain_core.runnables.configurable import (
 from langchain_core.runnables.history import RunnableWithMessageHistory
 from langchain_core.runnables.retry import RunnableRetry
 
-from parrot_integrations.langchain.compiling.history import called_with_history
 from parrot_integrations.langchain.compiling.listeners import Factory, only_listens
 from parrot_integrations.langchain.compiling.native import current
 from parrot_integrations.langchain.compiling.observed import Observed, ObservedMapper
 from parrot_integrations.langchain.compiling.planner import StepPath, exact_type
+from parrot_integrations.langchain.compiling.returning import reporting
 
 
 def observed(
@@ -83,7 +84,7 @@ class ObservedDynamic(DynamicRunnable[Any, Any]):
         return self.inside(prepared, "prepared"), config
 
 
-class ObservedRetry(RunnableRetry[Any, Any]):
+class ObservedRetry(RunnableRetry[Any, Any]):  # type: ignore[no-redef]
     """Retries, which in a batch give each attempt the run around theirs for a parent.
 
     Which inputs are tried, only the configurations tell that they are about to give away.
@@ -101,6 +102,10 @@ class ObservedRetry(RunnableRetry[Any, Any]):
 
 def _copied(original: Any, **parts: Any) -> Runnable[Any, Any]:
     """As it is but for these parts; nothing is validated, and nothing of the user's runs."""
+    if type(original) is RunnableLambda:  # which is no pydantic model
+        copied = copy(original)
+        vars(copied).update(parts)
+        return copied
     return cast("Runnable[Any, Any]", original.model_copy(update=parts))
 
 
@@ -152,25 +157,22 @@ def _router(runnable: RouterRunnable[Any], inside: Inside) -> Runnable[Any, Any]
     )
 
 
+def _lambda(runnable: RunnableLambda[Any, Any], inside: Inside) -> Runnable[Any, Any]:
+    def returned(step: Runnable[Any, Any]) -> Observed:
+        return inside(step, "returned")
+
+    functions = {name: vars(runnable).get(name) for name in ("func", "afunc")}
+    reports = {
+        name: reporting(function, returned)
+        for name, function in functions.items()
+        if type(function) in (FunctionType, MethodType)
+    }
+    return _copied(runnable, **reports)
+
+
 def _dynamic(runnable: DynamicRunnable[Any, Any], inside: Inside) -> Runnable[Any, Any]:
     default = inside(runnable.default, "prepared")
     return ObservedDynamic.model_construct(default=default, original=runnable, inside=inside)
-
-
-def _function(runnable: RunnableLambda[Any, Any], inside: Inside) -> Runnable[Any, Any]:
-    """Of functions only that which gives what is called with a history."""
-    called = called_with_history(getattr(runnable, "func", None))
-    acalled = called_with_history(getattr(runnable, "afunc", None))
-    if called is None or acalled is None:
-        return runnable
-    within, awithin = inside(called, "returned"), inside(acalled, "returned")
-
-    async def afunc(_: Any) -> Runnable[Any, Any]:
-        return awithin
-
-    copied = copy(runnable)
-    copied.func, copied.afunc = lambda _: within, afunc
-    return copied
 
 
 _REBUILT: dict[type, Callable[[Any, Inside], Runnable[Any, Any]]] = {
@@ -182,11 +184,11 @@ _REBUILT: dict[type, Callable[[Any, Inside], Runnable[Any, Any]]] = {
     ),
     RunnableBinding: _binding,
     RunnableWithMessageHistory: _binding,
-    RunnableLambda: _function,
     RunnableRetry: _retry,
     RunnableWithFallbacks: _fallbacks,
     RunnableBranch: _branch,
     RouterRunnable: _router,
+    RunnableLambda: _lambda,
     RunnableConfigurableFields: _dynamic,
     RunnableConfigurableAlternatives: _dynamic,
 }

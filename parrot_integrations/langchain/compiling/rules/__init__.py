@@ -4,10 +4,20 @@ from parrot_integrations.langchain.compiling.rules import (
     choose,
     classic,
     compose,
+    functions,
     models,
     prompts,
     structured,
     texts,
 )
 
-__all__ = ["choose", "classic", "compose", "models", "prompts", "structured", "texts"]
+__all__ = [
+    "choose",
+    "classic",
+    "compose",
+    "functions",
+    "models",
+    "prompts",
+    "structured",
+    "texts",
+]

@@ -20,7 +20,8 @@ from langchain_core.runnables.retry import RunnableRetry
 
 from parrot_integrations.langchain.compiling.listeners import only_listens
 from parrot_integrations.langchain.compiling.planner import Planner, StepContext, is_known, rule
-from parrot_integrations.planning.values import BreakError, Unknown
+from parrot_integrations.langchain.compiling.rules.functions import is_true
+from parrot_integrations.planning.values import BreakError, NotYetError, Unknown
 
 _CHAT_MODEL_BINDING = "langchain_core.language_models.chat_models._ChatModelBinding"
 """By its name, for it is private: where there is none, no model is bound by it."""
@@ -67,10 +68,14 @@ def fallbacks(
 def branch(
     planner: Planner, runnable: RunnableBranch[Any, Any], value: Any, context: StepContext
 ) -> Any:
-    """Conditions are user code: the branch is planned when the run enters it."""
+    """The branch that is taken, where reading the conditions shows it, else when the run enters it."""
+    known = _taken(planner, runnable, value, context)
+    if known is not None:
+        name, taken = known
+        return planner.step(taken, value, context.at("branches", name, kwargs=context.kwargs))
     planner.plan.stop(
         runnable.get_name(),
-        "decides by conditions of yours, which planning does not run",
+        "decides by conditions of yours, whose outcome only the run knows",
         "The branch that is taken is planned when the run enters it.",
     )
     result = Unknown()
@@ -80,6 +85,19 @@ def branch(
         inside = context.at("branches", name, kwargs=context.kwargs)
         _on_entry(planner, taken, value, inside, result)
     return result
+
+
+def _taken(
+    planner: Planner, runnable: RunnableBranch[Any, Any], value: Any, context: StepContext
+) -> tuple[int | str, Runnable[Any, Any]] | None:
+    """The first branch whose condition is true; None where only the run knows."""
+    try:
+        for index, (condition, taken) in enumerate(runnable.branches):
+            if is_true(planner, condition, value, context.at("conditions", index)):
+                return index, taken
+    except (BreakError, NotYetError):
+        return None
+    return "default", runnable.default
 
 
 _FROM_THE_RUN = object()

@@ -39,6 +39,8 @@ def prompt_message(message: BaseMessage) -> PromptMessage:
 
 
 def _prompt_message(item: Any) -> PromptMessage:
+    if isinstance(item, PromptMessage):
+        return item
     if isinstance(item, Answer):
         return PromptMessage("assistant", item.text)
     if isinstance(item, Text):

@@ -77,7 +77,7 @@ def chat_with_history(llm: ChatParrot) -> Runnable[Any, Any]:
 
 def with_a_lambda(llm: ChatParrot) -> Runnable[Any, Any]:
     first = ask("Name a city in {country}.", llm)
-    return first | (lambda city: {"city": city.upper()}) | ask("What is {city} known for?", llm)
+    return first | (lambda city: {"city": city.title()}) | ask("What is {city} known for?", llm)
 
 
 CHAINS: dict[str, Chain] = {

@@ -30,7 +30,7 @@ def llm(scripted: ScriptedEngine) -> Iterator[ChatParrot]:
 
 
 def shout(text: str) -> str:
-    return text.upper()
+    return text.swapcase()
 
 
 def two_breaks(llm: ChatParrot) -> Runnable[Any, Any]:
@@ -135,7 +135,7 @@ async def test_cancelling_behind_a_break_frees_everything(
     llm: ChatParrot, scripted: ScriptedEngine
 ) -> None:
     sessions: list[PlannedSession] = []
-    held = f"Hold {scripted.script('Name it').upper()}"
+    held = f"Hold {scripted.script('Name it').swapcase()}"
     scripted.hold(held)
     chain = ask("Name {x}", llm) | shout | ask("Hold {y}", llm) | ask("Never {z}", llm)
     compiled = compile(RunnablePassthrough() | chain, on_session=sessions.append)
