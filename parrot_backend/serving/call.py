@@ -5,14 +5,13 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 
 from parrot_backend.engines.base import Delta, FinishReason, TokenLogprobs
+from parrot_backend.program.critical_path import AHEAD_SECONDS
 from parrot_backend.serving.tool_calls import assembled
 from parrot_backend.wire.errors import ParrotError
 from parrot_backend.wire.protocol import Objective
 from parrot_backend.wire.text_protocol import LLMRequest
 from parrot_backend.wire.tools import ToolCall
 from parrot_backend.wire.views import CallState, CallView
-
-_AHEAD_SECONDS = 0.010
 
 
 class Call:
@@ -77,7 +76,7 @@ class Call:
         """Whether the engine had it for a while when its request came; no dependent call is."""
         if self.dependent or self.claimed_at is None or self.dispatched is None:
             return False
-        return self.claimed_at - self.dispatched > _AHEAD_SECONDS
+        return self.claimed_at - self.dispatched > AHEAD_SECONDS
 
     @property
     def ended(self) -> bool:
@@ -170,6 +169,7 @@ class Call:
             group=self.group,
             path=self.path,
             queued=self.queued,
+            dispatched=self.dispatched,
             claimed_at=self.claimed_at,
             started=self.started,
             first_token=self.first_token,

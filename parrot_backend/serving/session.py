@@ -4,6 +4,7 @@ import itertools
 import time
 from collections import Counter
 
+from parrot_backend.program.critical_path import calls_read, critical_path, saved
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.dispatcher import Dispatcher
 from parrot_backend.serving.events import EventLog
@@ -129,6 +130,7 @@ class Session:
             ahead=sum(call.ahead for call in calls),
             unplanned=sum(not call.planned for call in calls),
             unclaimed=sum(c.planned and not c.claimed and c.state == "done" for c in calls),
+            saved_seconds=self._saved_seconds() if self.closed else None,
             waiting=states["waiting"],
             queued=states["queued"],
             running=states["running"],
@@ -139,6 +141,10 @@ class Session:
             cached_tokens=sum(call.cached_tokens for call in calls),
             completion_tokens=sum(call.completion_tokens for call in calls),
         )
+
+    def _saved_seconds(self) -> float:
+        views = [call.view() for call in self._executor.calls.values()]
+        return sum(map(saved, critical_path(views, calls_read(self._executor.graph))))
 
     def graph(self) -> GraphView:
         """The program and how far it is."""

@@ -15,12 +15,12 @@ class CallView(WireModel):
     """How one call of a session stands; times are in seconds since the epoch.
 
     Its state is `waiting` until all its inputs are there, and `queued` while it only waits for room in
-    a concurrency group. It was `queued` when all its inputs were there, `claimed_at` when an equal
-    request came, `started` when the engine began to compute it, where the engine tells, and `finished`
-    when it was done, failed or cancelled. It is `dependent` where the end of another call made it
-    ready, and so the backend started it with no client in the loop. `objective` and `group` are stated
-    with the request or deduced from the program; `path` counts the calls from this one to the output
-    that is farthest away.
+    a concurrency group. It was `queued` when all its inputs were there, `dispatched` when there was
+    room too and the engine got it, `claimed_at` when an equal request came, `started` when the engine
+    began to compute it, where the engine tells, and `finished` when it was done, failed or cancelled.
+    It is `dependent` where the end of another call made it ready, and so the backend started it with
+    no client in the loop. `objective` and `group` are stated with the request or deduced from the
+    program; `path` counts the calls from this one to the output that is farthest away.
     """
 
     id: str
@@ -34,6 +34,7 @@ class CallView(WireModel):
     group: str | None = None
     path: int = 1
     queued: float | None = None
+    dispatched: float | None = None
     claimed_at: float | None = None
     started: float | None = None
     first_token: float | None = None
@@ -78,7 +79,9 @@ class SessionView(WireModel):
     Of the `claimed` calls, `dependent` ones were made ready by the end of another call, with no client
     in the loop, and `ahead` ones had been with the engine for more than 10 ms when their request came.
     `unclaimed` calls were planned and done, but no request has been equal to them yet; `cancelled` ones
-    were stopped before their end.
+    were stopped before their end. `saved_seconds` is what planning took off the critical path: of each
+    call on it, the time from its dispatch until its request came, or until its end, if that was first.
+    It is told when the session is closed.
     """
 
     id: str
@@ -94,6 +97,7 @@ class SessionView(WireModel):
     ahead: int = 0
     unplanned: int = 0
     unclaimed: int = 0
+    saved_seconds: float | None = None
     waiting: int = 0
     queued: int = 0
     running: int = 0

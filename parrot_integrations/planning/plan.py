@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,6 +15,7 @@ from parrot_backend.wire.protocol import Objective, Output, Program, SemanticCal
 from parrot_backend.wire.transforms import Transform
 from parrot_integrations.client import ParrotClient
 from parrot_integrations.planning.parts import Parts
+from parrot_integrations.planning.provenance import before_calls
 from parrot_integrations.planning.values import (
     Answer,
     Break,
@@ -44,10 +46,10 @@ class Plan:
         self.calls: list[SemanticCall] = []
         self.variables: dict[str, str] = {}
         self.transforms: list[Transform] = []
-        self.breaks: list[Break] = []
+        self.notes: dict[str, str] = {}
         self.unknowns: dict[Hashable, Unknown] = {}
         self.concurrency: dict[str, int] = {}
-        self.notes: dict[str, str] = {}
+        self._stops: list[tuple[Break, Unknown | None]] = []
         self._inputs: dict[tuple[str, str], Variable] = {}
         self._transformed: dict[Hashable, Text] = {}
         self._numbers: Counter[str] = Counter()
@@ -146,9 +148,22 @@ class Plan:
             self._transformed[same] = Text((Variable(output),))
         return self._transformed[same]
 
-    def stop(self, where: str, reason: str, remedy: str = "") -> None:
-        """Note a graph break."""
-        self.breaks.append(Break(where, reason, remedy))
+    @property
+    def breaks(self) -> list[Break]:
+        """Where prediction ended, but for ends behind which there is no call to be predicted."""
+        leading = before_calls(result for _, result in self._stops if result is not None)
+        return [stop for stop, result in self._stops if result is None or result in leading]
+
+    def stop(self, stop: Break, result: Unknown | None = None) -> None:
+        """Note a graph break; `result` is what planning would have gone on with."""
+        output = f"break-{len(self._stops) + 1}"
+        if result is not None:
+            result.source = output
+        self._stops.append((replace(stop, output=output), result))
+
+    def note(self, where: str, text: str) -> None:
+        """Note how something came into the plan, for who wants to know."""
+        self.notes[where] = text
 
     def hold_nothing_back(self) -> None:
         """Submit every call, also those that can't start any earlier by it."""
@@ -166,10 +181,6 @@ class Plan:
     def awaits(self, key: Hashable) -> bool:
         """Whether it is of use to know what the step that `key` identifies was answered."""
         return self._parts.awaits(key)
-
-    def note(self, where: str, text: str) -> None:
-        """Note how something came into the plan, for who wants to know."""
-        self.notes[where] = text
 
     def program(self, objective: Objective = "latency") -> Program:
         """All of the plan. The answers that no planned step reads are its outputs."""

@@ -1,20 +1,13 @@
 """What planned calls have in common: the longest prefix of each that an earlier one begins with."""
 
-import re
 from bisect import bisect
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
-from parrot_backend.program.render import render_text
-from parrot_backend.wire.messages import Text, VariableSegment
 from parrot_backend.wire.protocol import SemanticCall
-
-# Around the names of variables and of roles, where a brace or bracket could be the template's own.
-_VARIABLE, _ROLE = "\0", "\1"
-_MARK = re.compile(f"({_VARIABLE}|{_ROLE})(.*?)\\1")
-_WIDTH = 72
+from parrot_integrations.planning.marking import ROLE, VARIABLE, length, marked
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,45 +16,6 @@ class Share:
 
     call_id: str
     prefix: str
-
-
-def marked(call: SemanticCall) -> str:
-    """A call's prompt as one string, variables and roles marked; `with_markers` makes it readable."""
-    tools = ", ".join(tool.function.name for tool in call.tools or ())
-    parts = [f"{_ROLE}tools{_ROLE}{tools}"] if tools else []
-    parts += [f"{_ROLE}{m.role}{_ROLE}{_marked(m.content)}" for m in call.messages]
-    return "".join(parts)
-
-
-def with_markers(prompt: str) -> str:
-    """A marked prompt for a reader: `[role] text with {variables}`."""
-    return _MARK.sub(
-        lambda m: f"{{{m[2]}}}" if m[1] == _VARIABLE else f" [{m[2]}] ", prompt
-    ).strip()
-
-
-def length(prompt: str, values: Mapping[str, str]) -> int:
-    """Characters of a marked prompt; of a variable without a value, those of its name in braces."""
-    return len(
-        _MARK.sub(lambda m: values.get(m[2], f"{{{m[2]}}}") if m[1] == _VARIABLE else "", prompt)
-    )
-
-
-def text(segments: Text) -> str:
-    """A transform's text for a reader."""
-    return with_markers(_marked(segments))
-
-
-def short(line: str, width: int = _WIDTH) -> str:
-    """One line; the middle of a long text is left out, for prompts differ at both ends."""
-    line = " ".join(line.split())
-    half = width // 2
-    return line if len(line) <= width else f"{line[:half]} … {line[-half:]}"
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 call`, `2 calls`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def shares(calls: Sequence[SemanticCall]) -> dict[str, Share]:
@@ -85,21 +39,27 @@ def families(calls: Sequence[SemanticCall]) -> list[tuple[list[SemanticCall], st
     """Calls that begin with the same literal text, and the marked prefix that all of them have."""
     alike: defaultdict[str, list[SemanticCall]] = defaultdict(list)
     for call in calls:
-        alike[marked(call).partition(_VARIABLE)[0]].append(call)
+        alike[marked(call).partition(VARIABLE)[0]].append(call)
     several = [members for members in alike.values() if len(members) > 1]
     return [(members, reduce(common_prefix, map(marked, members))) for members in several]
 
 
 def common_prefix(one: str, other: str) -> str:
     """What two marked prompts begin with; a variable is shared whole or not at all."""
-    differs = (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
-    common = one[: next(differs, min(len(one), len(other)))]
-    for mark in (_VARIABLE, _ROLE):
+    common = one[: _common_length(one, other)]
+    for mark in (VARIABLE, ROLE):
         if common.count(mark) % 2:
             common = common[: common.rindex(mark)]
     return common
 
 
-def _marked(segments: Text) -> str:
-    names = (segment.name for segment in segments if isinstance(segment, VariableSegment))
-    return render_text(segments, {name: f"{_VARIABLE}{name}{_VARIABLE}" for name in names})
+def _common_length(one: str, other: str) -> int:
+    """How many characters both begin with; compared in halves, for system prompts are long."""
+    least, most = 0, min(len(one), len(other))
+    while least < most:
+        middle = (least + most + 1) // 2
+        if one[least:middle] == other[least:middle]:
+            least = middle
+        else:
+            most = middle - 1
+    return least

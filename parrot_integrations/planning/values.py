@@ -96,11 +96,19 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """A graph break: planning stops along this edge, and the run goes on without it."""
+    """A graph break: planning stops along this edge, and the run goes on without it.
+
+    `where` names what stopped it, `location` its file and line, `step` the way to it from the whole
+    runnable. `reads` are the variables that it gets, and the outputs of the breaks before it.
+    """
 
     where: str
     reason: str
     remedy: str = ""
+    location: str = ""
+    step: str = ""
+    reads: tuple[str, ...] = ()
+    output: str = ""
 
 
 class BreakError(ValueError):
@@ -120,15 +128,20 @@ class Unknown:
     """A value that only the run will tell.
 
     Steps that need it wait in `then`, and are planned when it is settled: with the value itself, or
-    with what is known of it by then.
+    with what is known of it by then. `behind` has what can only be known behind it; the steps that
+    it keeps from being planned are in `keeps`, each as the answer to whether it makes LLM calls.
+    `source` is the output of the graph break that it comes from.
     """
 
-    __slots__ = ("_readers", "_settled", "_value")
+    __slots__ = ("_readers", "_settled", "_value", "behind", "keeps", "source")
 
     known_in_part = False
 
     def __init__(self) -> None:
         self._settled = False
+        self.behind: list[Unknown] = []
+        self.keeps: list[Callable[[], bool]] = []
+        self.source = ""
         self._value: Any = None
         self._readers: list[Callable[[], None]] = []
 
@@ -162,6 +175,8 @@ class Unknown:
         if self._settled:
             return
         if isinstance(value, Unknown) and not value.known_in_part:
+            value.behind.append(self)
+            self.source = value.source
             value.then(lambda: self.settle(value.value))
             return
         self._settled, self._value = True, value
@@ -212,8 +227,8 @@ def known(value: Any) -> Any:
 
 def is_symbolic(value: Any) -> bool:
     """Whether anything in `value` is known only when the run gets there."""
-    if (items := _items(value)) is not None:
-        return any(is_symbolic(item) for item in items)
+    if (held := items(value)) is not None:
+        return any(is_symbolic(item) for item in held)
     return isinstance(value, Text | Answer | Prompt | Unknown)
 
 
@@ -225,12 +240,12 @@ def need(value: Any) -> Any:
     """
     if isinstance(value, Unknown):
         raise NotYetError(value)
-    for item in _items(value) or ():
+    for item in items(value) or ():
         need(item)
     return value
 
 
-def _items(value: Any) -> Iterable[Any] | None:
+def items(value: Any) -> Iterable[Any] | None:
     """What a container holds, without running methods of a class of the user's."""
     if isinstance(value, dict):
         return dict.values(value)
@@ -241,7 +256,7 @@ def is_big(value: Any) -> bool:
     """Whether planning with `value` takes milliseconds: it holds many things."""
     stack, count = [value], 0
     while stack and count < _MANY:
-        items = list(_items(stack.pop()) or ())
-        count += len(items)
-        stack += items
+        held = list(items(stack.pop()) or ())
+        count += len(held)
+        stack += held
     return count >= _MANY

@@ -22,6 +22,7 @@ from pydantic import Field, PrivateAttr
 
 from parrot_backend.wire.protocol import Objective
 from parrot_integrations.langchain.compiling import rules as rules  # registers them
+from parrot_integrations.langchain.compiling.explaining import Explaining
 from parrot_integrations.langchain.compiling.observed import Observed
 from parrot_integrations.langchain.compiling.planner import Planner, StepContext, rule
 from parrot_integrations.langchain.compiling.rebuilt import observed
@@ -35,9 +36,8 @@ from parrot_integrations.langchain.compiling.running import (
     outside,
 )
 from parrot_integrations.planning.plan import Plan
-from parrot_integrations.planning.report import Format, report
-from parrot_integrations.planning.session import OnSession, PlannedSession, run_objective
-from parrot_integrations.planning.values import BreakError, Unknown, is_big
+from parrot_integrations.planning.session import OnSession, PlannedSession
+from parrot_integrations.planning.values import Break, BreakError, Unknown, is_big
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ Output = TypeVar("Output")
 _BATCH_OPTIONS = {"return_exceptions"}
 
 
-class CompiledRunnable(RunnableBindingBase[Input, Output]):  # type: ignore[no-redef]
+class CompiledRunnable(Explaining, RunnableBindingBase[Input, Output]):  # type: ignore[no-redef]
     """A runnable whose LLM calls are predicted from its input, submitted at once, and then claimed.
 
     The original runs natively, so results, callbacks, config, retries and errors are LangChain's own;
@@ -67,37 +67,6 @@ class CompiledRunnable(RunnableBindingBase[Input, Output]):  # type: ignore[no-r
     def is_lc_serializable(cls) -> bool:
         """Serialize the original instead, and compile it again."""
         return False
-
-    def explain(
-        self,
-        input: Input,
-        config: RunnableConfig | None = None,
-        *,
-        analyze: bool = False,
-        format: Format = "text",
-        **kwargs: Any,
-    ) -> str:
-        """What is planned for an input: calls, what they share, what is deduced of them, and breaks.
-
-        Nothing runs, and no callback fires, unless it is to be analyzed.
-
-        Args:
-            input: as for `invoke`.
-            config: as for `invoke`.
-            analyze: run it, and tell what came of the plan: tokens shared, times, critical path,
-                calls that nobody asked for.
-            format: `text`, or `mermaid` for a flowchart.
-            kwargs: as for `invoke`.
-        """
-        objective = run_objective(self.objective)
-        if not analyze:
-            return report(self.plan([input], config, kwargs), objective, format=format)
-        sessions: list[PlannedSession] = []
-        told = {"on_session": sessions.append, "submits_all": True}
-        self.model_copy(update=told).invoke(input, config, **kwargs)
-        if not sessions or not sessions[0].opened:  # there was nothing to submit
-            return report(self.plan([input], config, kwargs), objective, format=format)
-        return report(sessions[0].plan, objective, format=format, ran=sessions[0])
 
     def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:
         """`invoke` of the original, planned."""
@@ -214,7 +183,7 @@ class CompiledRunnable(RunnableBindingBase[Input, Output]):  # type: ignore[no-r
     def _planned(self, inputs: Sequence[Any], config: Any, kwargs: Mapping[str, Any]) -> Plan:
         planner = Planner()
         if not self.ahead:
-            planner.plan.stop(self.get_name(), "is compiled with ahead=False")
+            planner.plan.stop(Break(self.get_name(), "is compiled with ahead=False"))
             return planner.plan
         if self.submits_all:
             planner.plan.hold_nothing_back()
@@ -245,6 +214,20 @@ class CompiledRunnable(RunnableBindingBase[Input, Output]):  # type: ignore[no-r
         if is_big(inputs):
             return await asyncio.to_thread(self.plan, inputs, config, kwargs)
         return self.plan(inputs, config, kwargs)
+
+    def _wanted(self) -> Objective | None:
+        return self.objective
+
+    def _watched(self, on_session: OnSession) -> Runnable[Any, Any]:
+        return self.model_copy(update={"on_session": on_session, "submits_all": True})
+
+    def _native(self) -> Runnable[Any, Any]:
+        return RunnableBinding(
+            bound=self.bound,
+            kwargs=self.kwargs,
+            config=self.config,
+            config_factories=self.config_factories,
+        )
 
     def _run(self, plan: Plan) -> CompiledRun:
         native: Runnable[Any, Any] = RunnableBinding(

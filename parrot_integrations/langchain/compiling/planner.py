@@ -2,14 +2,26 @@
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from langchain_core.runnables import Runnable
 
 from parrot_integrations.client.scope import wire_name
+from parrot_integrations.langchain.compiling.advice import BEHIND, unplanned
+from parrot_integrations.langchain.compiling.callers import makes_calls
+from parrot_integrations.langchain.compiling.where import location_of, name_of, step_of
 from parrot_integrations.planning.plan import Plan
+from parrot_integrations.planning.provenance import unknowns, variables
 from parrot_integrations.planning.structured import JsonValue
-from parrot_integrations.planning.values import BreakError, NotYetError, Text, Unknown, known
+from parrot_integrations.planning.values import (
+    Break,
+    BreakError,
+    NotYetError,
+    Text,
+    Unknown,
+    known,
+)
 
 StepPath = tuple[int | str, ...]
 
@@ -106,9 +118,12 @@ class Planner:
         self.calls_in_functions: dict[Hashable, dict[StepPath, Any]] = {}
         """What steps gave that functions call, by the function's key and the call's place."""
         self._awaited: set[tuple[str, Text]] = set()
+        self._wholes: dict[StepPath, Runnable[Any, Any]] = {}
 
     def step(self, runnable: Runnable[Any, Any], value: Any, context: StepContext) -> Any:
         """The symbolic output of one runnable; an `Unknown` for what is behind a graph break."""
+        if not context.place or context.place[:-1] == ("nodes",):
+            self._wholes[context.place] = runnable
         result = Unknown()
         self._attempt(runnable, value, context, result)
         if result.settled:
@@ -131,9 +146,13 @@ class Planner:
             if isinstance(value, JsonValue):  # the texts in it don't do; the whole may
                 needed = value
             else:
-                self.plan.stop(stop.where or runnable.get_name(), stop.reason, stop.remedy)
+                self.stop(runnable, value, context, stop, result)
         if needed is not None:
             self._note(needed)
+            if result not in needed.behind:
+                for unknown in {needed, *unknowns(value)}:
+                    unknown.behind.append(result)
+                    unknown.keeps.append(partial(makes_calls, runnable))
             needed.then(lambda: self._attempt(runnable, known(value), context, result))
 
     def _note(self, needed: Unknown) -> None:
@@ -142,16 +161,42 @@ class Planner:
             return
         self._awaited.add((needed.origin, needed.text))
         self.plan.stop(
-            needed.origin,
-            "parses an answer, of which planning knows no more than the texts that are taken from it",
-            "What needs more of it is planned when it is there.",
+            Break(
+                where=needed.origin,
+                reason="parses an answer, of which planning knows no more than the texts that are "
+                "taken from it",
+                remedy="What needs more of it is planned when it is there.",
+                reads=tuple(dict.fromkeys(variables(needed.text))),
+            ),
+            needed,
+        )
+
+    def stop(
+        self,
+        runnable: Runnable[Any, Any],
+        value: Any,
+        context: StepContext,
+        stop: BreakError,
+        result: Unknown,
+    ) -> None:
+        """Note a graph break at a step; `result` is what it leaves unknown."""
+        result.keeps.append(partial(makes_calls, runnable))
+        for unknown in unknowns(value):
+            unknown.behind.append(result)
+        self.plan.stop(
+            Break(
+                where=stop.where or name_of(runnable),
+                reason=stop.reason,
+                remedy=stop.remedy or BEHIND,
+                location=location_of(runnable),
+                step=step_of(self._wholes, context.place),
+                reads=tuple(dict.fromkeys(variables(value))),
+            ),
+            result,
         )
 
     def _apply(self, runnable: Runnable[Any, Any], value: Any, context: StepContext) -> Any:
         found = find_rule(runnable)
         if found is None:
-            raise BreakError(
-                "is not a step that can be planned",
-                "It runs as always; what comes after it is planned when its output is there.",
-            )
+            raise unplanned(runnable)
         return found(self, runnable, value, context)

@@ -1,58 +1,26 @@
 """A run beside its plan, over graphs that are written by hand."""
 
-from parrot_backend.wire.views import CallView, GraphView, SessionView, VariableView
-from parrot_integrations.planning.analyze import analyze, critical_path
+from parrot_backend.wire.views import CallView, SessionView
+from parrot_integrations.planning.analyze import analyze
+from parrot_integrations.planning.comparing import Timed, compared, gained
+from parrot_integrations.planning.overview import overview
 from parrot_integrations.planning.plan import Plan
-from parrot_integrations.planning.values import Prompt, PromptMessage, Text, concat
+from parrot_integrations.planning.run import Run
+from tests.integrations.planning.plans import graph, map_reduce, ran, refine
 
 
-def ask(plan: Plan, *texts: Text) -> Text:
-    return plan.call(Prompt((PromptMessage("user", concat(texts)),)), {}).text
+def run_of(plan: Plan, *calls: CallView, **values: str) -> Run:
+    view = graph(*calls, **values)
+    return Run(overview(plan), view)
 
 
-def map_reduce() -> Plan:
-    plan = Plan()
-    parts = [ask(plan, Text(("Sum: ",)), plan.input("part", part)) for part in ("one", "two")]
-    ask(plan, Text(("All: ",)), plan.join(parts, "+"))
-    return plan
+def told(run: Run, **counts: int) -> str:
+    return analyze(run, SessionView(id="s", **counts))
 
 
-def ran(call_id: str, queued: float, finished: float, **fields: object) -> CallView:
-    state = fields.pop("state", "done")
-    return CallView(
-        id=call_id,
-        state=state,
-        planned=call_id.startswith("call"),
-        claimed=fields.pop("claimed", True),
-        queued=queued,
-        finished=finished,
-        **fields,
-    )
-
-
-def graph(*calls: CallView, **values: str) -> GraphView:
-    variables = [VariableView(name=name, state="ready", value=v) for name, v in values.items()]
-    return GraphView(calls=list(calls), variables=variables)
-
-
-def test_the_critical_path_goes_through_what_ended_last_of_what_was_read() -> None:
-    calls = [ran("call-1", 0, 3), ran("call-2", 0, 5), ran("call-3", 5, 7)]
-    path = critical_path(map_reduce(), graph(*calls, ran("request-1", 0, 4.9)))
-    assert [view.id for view in path] == ["call-2", "call-3"]
-
-
-def test_behind_a_break_it_goes_to_what_had_ended_before() -> None:
-    plan = map_reduce()
-    calls = [
-        ran("call-1", 0, 1),
-        ran("call-2", 0, 2),
-        ran("call-3", 2, 3),
-        ran("request-1", 4, 6),
-        ran("request-2", 4, 5),
-    ]
-    path = critical_path(plan, graph(*calls))
-    assert [view.id for view in path] == ["call-2", "call-3", "request-1"]
-    assert critical_path(plan, graph()) == []
+def row(text: str, name: str) -> list[str]:
+    (found,) = [line for line in text.splitlines() if line.startswith(f"  {name} ")]
+    return found.split()
 
 
 def test_predicted_tokens_are_the_shared_part_of_the_prompt() -> None:
@@ -62,14 +30,81 @@ def test_predicted_tokens_are_the_shared_part_of_the_prompt() -> None:
         ran("call-2", 0, 1, prompt_tokens=12, cached_tokens=7, claimed=False, completion_tokens=3),
         ran("call-3", 1, 2, state="cancelled", claimed=False),
     ]
-    told = analyze(
-        map_reduce(),
-        SessionView(id="s", planned=3, claimed=1),
-        graph(*calls, **{"part": "one", "part.2": "12345"}),
+    run = run_of(map_reduce(), *calls, **{"part": "one", "part.2": "12345"})
+    text = told(run, planned=3, claimed=1)
+    assert run.foreseen == {"call-1": 0, "call-2": 6, "call-3": 0}
+    assert row(text, "in all")[-4:] == ["23", "7", "6", "3"]
+    assert "2 calls, up to 5 prompt and 3 answer tokens" in text
+    assert "3 calls planned, 1 of them claimed" in text
+
+
+def test_dependent_calls_and_calls_run_ahead_are_told_apart() -> None:
+    calls = [
+        ran("call-1", 0, 1, asked=0.001),
+        ran("call-2", 0, 1, asked=0.5),
+        ran("call-3", 1, 2, asked=1.5, dependent=True),
+        ran("request-1", 2, 3),
+    ]
+    text = told(run_of(map_reduce(), *calls), planned=3, claimed=3, dependent=1, ahead=1)
+    assert "3 of them claimed: 1 dependent (dispatched by the backend" in text
+    assert ", 1 run ahead; 0 not foreseen" in text
+    assert text.count("1 claimed, 1 claimed, ahead\n") == 1
+    assert row(text, "call-3")[-2:] == ["claimed,", "dependent"]
+    assert row(text, "request-1")[-2:] == ["not", "foreseen"]
+
+
+def test_what_the_plan_saved_is_that_of_the_critical_path_only() -> None:
+    calls = [
+        ran("call-1", 0, 1, asked=0.9),
+        ran("call-2", 0, 3, asked=0.25),
+        ran("call-3", 3, 4, asked=3.5, dependent=True),
+    ]
+    run = run_of(map_reduce(), *calls)
+    assert [view.id for view in run.path] == ["call-2", "call-3"]
+    assert (run.seconds, run.saved_seconds) == (4.0, 0.75)
+    assert "Saved on it: 0.750 s (of each call's run, what passed before" in told(run)
+
+
+def test_the_cache_was_warm_where_the_first_call_found_something() -> None:
+    """What later calls share with it, the run itself explains."""
+    first, second = (
+        ran(f"call-{n}", 0, 1, started=float(n), prompt_tokens=200, cached_tokens=cached)
+        for n, cached in ((1, 120), (2, 130))
     )
-    (row,) = [line.split() for line in told.splitlines() if line.startswith("  call-2")]
-    assert row[-7:] == ["12", "7", "6", "3", "not", "asked", "for"]
-    (total,) = [line.split() for line in told.splitlines() if line.startswith("  in all")]
-    assert total[-4:] == ["23", "7", "6", "3"]
-    assert "2 calls, up to 5 prompt and 3 answer tokens" in told
-    assert "3 calls planned, 1 of them claimed" in told
+    values = {"part": "one", "part.2": "two"}
+    run = run_of(map_reduce(), first, second, **values)
+    assert run.warm_tokens == 120
+    assert "warm from earlier runs: 120 of the 250 shared tokens" in told(run)
+    cold = first.model_copy(update={"cached_tokens": 0})
+    run = run_of(map_reduce(), cold, second, **values)
+    assert run.warm_tokens == 0
+    assert "130 tokens shared, no more than the run itself explains" in told(run)
+
+
+def test_the_cache_was_warm_where_a_call_shares_more_than_the_plan_can_explain() -> None:
+    calls = [
+        ran("call-1", 0, 1, started=1.0, prompt_tokens=50),
+        ran("call-2", 0, 1, started=2.0, prompt_tokens=1000, cached_tokens=900),
+    ]
+    run = run_of(map_reduce(), *calls, **{"part": "one", "part.2": "x" * 995})
+    assert run.foreseen["call-2"] == 5
+    assert 800 < run.warm_tokens < 900
+
+
+def test_calls_that_are_alike_are_one_row_and_a_long_path_is_cut() -> None:
+    steps = 300
+    calls = [
+        ran(f"call-{n}", n, n + 1, prompt_tokens=10, dependent=True) for n in range(1, steps + 2)
+    ]
+    text = told(run_of(refine(steps), *calls))
+    assert row(text, f"call-2 … call-{steps + 1}")[-6:-4] == ["3000", "0"]
+    assert f"-> … {steps + 1 - 6} calls … -> " in text
+    assert len(text.splitlines()) < 16
+
+
+def test_the_gain_is_against_the_native_run_behind() -> None:
+    runs = [Timed("native", 5.0), Timed("planned", 1.5), Timed("native", 2.0)]
+    assert gained(runs) == 0.5
+    lines = compared(runs).splitlines()
+    assert [line.split()[0] for line in lines[1:4]] == ["native", "planned", "native"]
+    assert lines[-1].strip() == "the plan gained 0.500 s (25 %) against the native run behind it"

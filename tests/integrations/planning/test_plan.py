@@ -6,6 +6,7 @@ import pytest
 from parrot_backend.program.graph import Graph
 from parrot_backend.program.render import render_call, render_transform
 from parrot_integrations.planning.explain import explain
+from parrot_integrations.planning.overview import overview
 from parrot_integrations.planning.plan import Plan
 from parrot_integrations.planning.values import (
     BreakError,
@@ -133,8 +134,8 @@ def test_a_shared_prefix_ends_at_a_whole_variable() -> None:
     plan = Plan()
     for text in ("left {brace}", "left {bracket}"):
         answer(plan, Text(("Read: ",)) + plan.input("doc", "long") + Text((text,)))
-    assert "2 calls (call-1 … call-2): [user] Read: {doc}left {bra" in explain(plan)
+    assert "2 calls (call-1, call-2): [user] Read: {doc}left {bra" in explain(overview(plan))
     other = Plan()
     for value in ("one", "two"):
         answer(other, Text(("Read: ",)) + other.input("doc", value))
-    assert "2 calls (call-1 … call-2): [user] Read:\n" in explain(other) + "\n"
+    assert "2 calls (call-1, call-2): [user] Read:\n" in explain(overview(other)) + "\n"

@@ -4,13 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parrot_backend.wire.messages import SemanticMessage, TextSegment
+from parrot_integrations.planning.marking import length, marked, with_markers
 from parrot_integrations.planning.sharing import (
     common_prefix,
     families,
-    length,
-    marked,
     shares,
-    with_markers,
 )
 from tests.programs import call
 

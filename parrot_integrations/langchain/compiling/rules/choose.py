@@ -73,12 +73,12 @@ def branch(
     if known is not None:
         name, taken = known
         return planner.step(taken, value, context.at("branches", name, kwargs=context.kwargs))
-    planner.plan.stop(
-        runnable.get_name(),
+    result = Unknown()
+    stop = BreakError(
         "decides by conditions of yours, whose outcome only the run knows",
         "The branch that is taken is planned when the run enters it.",
     )
-    result = Unknown()
+    planner.stop(runnable, value, context, stop, result)
     choices: dict[int | str, Runnable[Any, Any]] = {"default": runnable.default}
     choices |= {index: taken for index, (_, taken) in enumerate(runnable.branches)}
     for name, taken in choices.items():

@@ -28,7 +28,10 @@ def fill(plan: Plan, template: str, template_format: str, fields: Mapping[str, A
         NotYetError: a field's value is not known yet.
     """
     if (pieces := _FORMATS.get(template_format)) is None:
-        raise BreakError(f"is a {template_format} template")
+        raise BreakError(
+            f"is a {template_format} template, whose logic planning does not run",
+            "An f-string or mustache template of plain fields is planned.",
+        )
     return concat(pieces(plan, template, fields))
 
 

@@ -284,7 +284,7 @@ def test_what_a_break_says_can_be_done(scripted_url: str) -> None:
     told = compile(branching(llm)).explain({"x": "it"})
     assert "RunnableBranch: decides by conditions of yours" in told
     told = compile(escaping(llm)).explain({"x": "it"})
-    assert "escapes 'y' for HTML. Write {{{y}}} instead." in told
+    assert "escapes 'y' for HTML.\n      Write {{{y}}} instead." in told
 
 
 @semantic_transform(transforms.strip())

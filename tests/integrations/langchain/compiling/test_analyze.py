@@ -1,0 +1,146 @@
+"""`explain(analyze=True)` and `compare=True`: run against a server, and told in every form."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncGenerator, Iterator
+from typing import Any
+
+import pytest
+from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
+
+from parrot_backend.engines.base import Delta, GenerationRequest
+from parrot_integrations.langchain import ChatParrot, compile, parrot_session
+from tests.doubles import ScriptedEngine
+from tests.integrations.langchain.compiling.chains import CHAINS, ask
+from tests.servers import serving
+
+SECONDS = 0.15
+
+
+class SlowEngine(ScriptedEngine):
+    """Each call takes a while, however many there are."""
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Delta, None]:
+        await asyncio.sleep(SECONDS)
+        async for delta in super().generate(request):
+            yield delta
+
+
+@pytest.fixture(scope="module")
+def llm() -> Iterator[ChatParrot]:
+    with serving(SlowEngine(lambda prompt: prompt[::-1][:40])) as url:
+        yield ChatParrot(base_url=url, temperature=0)
+
+
+def explained(name: str, llm: ChatParrot, **options: Any) -> str:
+    chain = CHAINS[name]
+    return compile(chain.build(llm)).explain(chain.input, analyze=True, **options)
+
+
+def one_after_another(llm: ChatParrot) -> Runnable[Any, Any]:
+    """Two calls that do not need each other, which LangChain runs in sequence."""
+    both = RunnablePassthrough.assign(a=ask("A {x}", llm)).assign(b=ask("B {x}", llm))
+    return both | ask("{a} and {b}", llm)
+
+
+def test_it_runs_and_tells_what_came_of_it(llm: ChatParrot) -> None:
+    told = explained("map reduce", llm)
+    assert "4 calls planned, 4 of them claimed: 1 dependent" in told
+    assert re.search(r"Critical path: call-[123] \(.*\) -> call-4 \(.*\): \d", told)
+    assert "Speculation wasted: 0 calls" in told
+    assert "one of 3 siblings that feed call-4" in told
+    assert re.search(r"  call-1 … call-3 +\d.* claimed", told)
+
+
+def test_it_tells_dependent_calls_and_calls_run_ahead_and_what_they_saved(llm: ChatParrot) -> None:
+    run = json.loads(
+        compile(one_after_another(llm)).explain({"x": "it"}, analyze=True, format="json")
+    )["run"]
+    assert [call["fate"] for call in run["calls"]][1:] == ["claimed, ahead", "claimed, dependent"]
+    assert run["saved_seconds"] >= 0.8 * SECONDS
+    assert run["critical_path"][-1] == "call-3"
+
+
+def test_the_backend_tells_the_same_in_a_session_s_counts(llm: ChatParrot) -> None:
+    sessions: list[Any] = []
+    compile(one_after_another(llm), on_session=sessions.append).invoke({"x": "it"})
+    final = sessions[0].final
+    assert (final.claimed, final.dependent, final.ahead >= 1) == (3, 1, True)
+    assert final.saved_seconds >= 0.8 * SECONDS
+
+
+def test_the_views_of_a_session_tell_it_too(llm: ChatParrot) -> None:
+    with parrot_session() as session:
+        compile(one_after_another(llm)).invoke({"x": "it"})
+        (view,) = [view for view in session.views() if view.planned]
+    assert view.dependent == 1
+    assert view.saved_seconds is not None
+    assert view.saved_seconds >= 0.8 * SECONDS
+
+
+def test_it_follows_a_plan_over_a_break(llm: ChatParrot) -> None:
+    told = explained("a lambda in between", llm)
+    assert re.search(r"Critical path: call-1 .* -> (call-2|request-1) ", told)
+
+
+def test_without_calls_there_is_nothing_to_analyze() -> None:
+    assert "0 planned calls" in compile(str.upper).explain("hi", analyze=True)
+
+
+def counted(seen: list[str], llm: ChatParrot) -> Runnable[Any, Any]:
+    async def later(value: Any) -> Any:
+        seen.append("async")
+        return value
+
+    def now(value: Any) -> Any:
+        seen.append("sync")
+        return value
+
+    return RunnableLambda(now, afunc=later) | one_after_another(llm)
+
+
+def test_compared_are_a_native_a_planned_and_a_native_run_in_this_order(llm: ChatParrot) -> None:
+    seen: list[str] = []
+    told = compile(counted(seen, llm)).explain({"x": "it"}, compare=True)
+    assert seen == ["sync"] * 3
+    rows = re.findall(r"^  (native|planned) +(\d+\.\d+) s$", told, re.MULTILINE)
+    assert [way for way, _ in rows] == ["native", "planned", "native"]
+    assert float(rows[1][1]) < float(rows[2][1])
+    assert re.search(r"the plan gained 0\.\d+ s \(\d+ %\) against the native run behind it", told)
+    assert "Critical path" in told
+
+
+def test_the_comparison_is_in_the_json(llm: ChatParrot) -> None:
+    told = json.loads(explained("two steps", llm, compare=True, format="json"))
+    comparison = told["comparison"]
+    assert [run["way"] for run in comparison["runs"]] == ["native", "planned", "native"]
+    assert comparison["gained_seconds"] == pytest.approx(
+        comparison["runs"][2]["seconds"] - comparison["runs"][1]["seconds"]
+    )
+
+
+def test_aexplain_runs_by_ainvoke_and_tells_the_same(llm: ChatParrot) -> None:
+    seen: list[str] = []
+    compiled = compile(counted(seen, llm))
+    assert asyncio.run(compiled.aexplain({"x": "it"})) == compiled.explain({"x": "it"})
+    assert seen == []
+    told = asyncio.run(compiled.aexplain({"x": "it"}, analyze=True))
+    assert seen == ["async"]
+    assert "3 of them claimed: 1 dependent" in told
+    asyncio.run(compiled.aexplain({"x": "it"}, compare=True))
+    assert seen == ["async"] * 4
+
+
+def test_a_notebook_is_shown_a_page_with_what_came_of_it(llm: ChatParrot) -> None:
+    told: Any = explained("map reduce", llm)
+    page = told._repr_mimebundle_()["text/html"]
+    assert "<svg" in page
+    assert "Critical path" in page
+
+
+def test_an_unknown_form_is_refused_before_anything_runs(llm: ChatParrot) -> None:
+    seen: list[str] = []
+    with pytest.raises(ValueError, match="'mermaid', not 'dot'"):
+        compile(counted(seen, llm)).explain({"x": "it"}, compare=True, format="dot")
+    assert seen == []

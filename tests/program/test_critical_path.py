@@ -1,0 +1,106 @@
+"""What the end waited for, and what planning took off it, over times that are written by hand."""
+
+import pytest
+
+from parrot_backend.program.critical_path import (
+    calls_read,
+    critical_path,
+    is_ahead,
+    saved,
+    waited,
+)
+from parrot_backend.program.graph import Graph
+from parrot_backend.wire.protocol import Program
+from parrot_backend.wire.views import CallView
+from tests.programs import call, join
+
+
+def ran(call_id: str, dispatched: float, finished: float, asked: float | None) -> CallView:
+    """A planned call; `asked` is None where no client came."""
+    return CallView(
+        id=call_id,
+        state="done",
+        planned=True,
+        claimed=asked is not None,
+        queued=dispatched,
+        dispatched=dispatched,
+        claimed_at=asked,
+        finished=finished,
+    )
+
+
+def unplanned(call_id: str, queued: float, finished: float) -> CallView:
+    return CallView(
+        id=call_id, state="done", planned=False, claimed=False, queued=queued, finished=finished
+    )
+
+
+def ids(path: list[CallView]) -> list[str]:
+    return [view.id for view in path]
+
+
+def test_calls_are_read_through_transforms() -> None:
+    graph = Graph()
+    graph.add(
+        Program(
+            calls=[call("a", "x", "A"), call("b", "y", "B"), call("c", "{AB}{B}", "C")],
+            transforms=[join("AB", "+", "{A}", "{B}")],
+        )
+    )
+    reads = calls_read(graph)
+    assert reads["a"] == []
+    assert set(reads["c"]) == {"a", "b"}
+
+
+def test_it_goes_through_what_came_last_of_what_was_read() -> None:
+    calls = [ran("a", 0, 3, 0), ran("b", 0, 5, 0), ran("c", 5, 7, 5.1)]
+    path = critical_path([*calls, unplanned("request-1", 0, 4.9)], {"c": ["a", "b"]})
+    assert ids(path) == ["b", "c"]
+    assert waited(path) == 7
+
+
+def test_what_reads_nothing_came_behind_what_the_client_had_received_by_then() -> None:
+    """Both ran at once, but the client asked for one after the other: there a plan saves most."""
+    first, second = ran("a", 0, 1.0, 0.0), ran("b", 0, 0.99, 1.01)
+    path = critical_path([first, second], {})
+    assert ids(path) == ["a", "b"]
+    assert sum(map(saved, path)) == pytest.approx(0.99)
+
+
+def test_behind_a_break_it_goes_to_what_was_received_before() -> None:
+    calls = [ran("a", 0, 1, 0), ran("b", 0, 2, 0), unplanned("r1", 4, 6), unplanned("r2", 4, 5)]
+    assert ids(critical_path(calls, {})) == ["b", "r1"]
+    assert critical_path([], {}) == []
+    assert waited([]) == 0
+
+
+def test_the_end_is_no_call_that_nobody_asked_for() -> None:
+    assert ids(critical_path([ran("a", 0, 1, 0), ran("b", 0, 9, None)], {})) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [(None, 0.0), (1.0, 0.0), (1.5, 0.5), (3.0, 2.0), (9.0, 2.0)],
+    ids=["never", "at its dispatch", "while it ran", "at its end", "later"],
+)
+def test_saved_is_what_had_passed_of_a_call_when_it_was_asked_for(
+    asked: float | None, seconds: float
+) -> None:
+    assert saved(ran("a", 1.0, 3.0, asked)) == seconds
+
+
+def test_waiting_for_room_is_not_saved() -> None:
+    """The call was ready at 0, but got room at 4 only."""
+    view = ran("a", 4.0, 6.0, 5.0).model_copy(update={"queued": 0.0})
+    assert saved(view) == 1.0
+
+
+def test_a_dependent_call_is_not_one_that_ran_ahead() -> None:
+    early, at_once = ran("a", 0, 1, 0.5), ran("b", 0, 1, 0.001)
+    assert [is_ahead(view) for view in (early, at_once)] == [True, False]
+    assert not is_ahead(early.model_copy(update={"dependent": True}))
+
+
+def test_a_long_chain_takes_no_quadratic_time() -> None:
+    calls = [ran(f"c{i}", i, i + 1, i) for i in range(20_000)]
+    assert len(critical_path(calls, {})) == 20_000
