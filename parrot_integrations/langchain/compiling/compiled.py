@@ -13,7 +13,7 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, ensure_config
 from langchain_core.runnables.base import RunnableBindingBase, RunnableLike, coerce_to_runnable
@@ -23,6 +23,7 @@ from pydantic import Field, PrivateAttr
 from parrot_backend.wire.protocol import Objective
 from parrot_integrations.langchain.compiling import rules as rules  # registers them
 from parrot_integrations.langchain.compiling.explaining import Explaining
+from parrot_integrations.langchain.compiling.graphs.found import compiled_graph, is_graph
 from parrot_integrations.langchain.compiling.observed import Observed
 from parrot_integrations.langchain.compiling.planner import Planner, StepContext, rule
 from parrot_integrations.langchain.compiling.rebuilt import observed
@@ -39,8 +40,12 @@ from parrot_integrations.planning.plan import Plan
 from parrot_integrations.planning.session import OnSession, PlannedSession
 from parrot_integrations.planning.values import Break, BreakError, Unknown, is_big
 
+if TYPE_CHECKING:
+    from langgraph.pregel import Pregel
+
 logger = logging.getLogger(__name__)
 
+Graph = TypeVar("Graph", bound="Pregel[Any, Any, Any, Any]")
 Input = TypeVar("Input")
 Output = TypeVar("Output")
 
@@ -276,18 +281,39 @@ def _compiled(
     )
 
 
+@overload
+def compile(  # type: ignore[overload-overlap]
+    runnable: Graph,
+    *,
+    objective: Objective | None = None,
+    ahead: bool | None = None,
+    on_session: Callable[[PlannedSession], None] | None = None,
+) -> Graph: ...
+
+
+@overload
 def compile(
     runnable: RunnableLike[Input, Output],
     *,
     objective: Objective | None = None,
     ahead: bool | None = None,
     on_session: Callable[[PlannedSession], None] | None = None,
-) -> CompiledRunnable[Input, Output]:
+) -> CompiledRunnable[Input, Output]: ...
+
+
+def compile(
+    runnable: Any,
+    *,
+    objective: Objective | None = None,
+    ahead: bool | None = None,
+    on_session: Callable[[PlannedSession], None] | None = None,
+) -> Any:
     """Compile a runnable: its LLM calls are planned per input and started before it asks for them.
 
     Args:
         runnable: any runnable, or what LangChain makes one of: a function, a dict. What can't be
-            planned is a graph break and runs as always.
+            planned is a graph break and runs as always. A graph of LangGraph stays one: its nodes
+            are planned when they start.
         objective: what the reader of the result wants: `latency` or `throughput`; by default what
             the `parrot_session` around a run wants, else `latency`. `ttft` and `tpot` are served
             like `latency` today.
@@ -301,11 +327,14 @@ def compile(
     Raises:
         TypeError: LangChain makes no runnable of it.
     """
+    given = {"objective": objective, "ahead": ahead, "on_session": on_session}
+    if is_graph(runnable):
+        return compiled_graph(runnable, **given)
     if isinstance(runnable, CompiledRunnable):
-        given = {"objective": objective, "ahead": ahead, "on_session": on_session}
         return runnable.model_copy(update={k: v for k, v in given.items() if v is not None})
-    # Its overloads take each kind of runnable, but not the union of them.
-    bound: Runnable[Input, Output] = coerce_to_runnable(cast("Any", runnable))
     return CompiledRunnable(
-        bound=bound, objective=objective, ahead=ahead is not False, on_session=on_session
+        bound=coerce_to_runnable(runnable),
+        objective=objective,
+        ahead=ahead is not False,
+        on_session=on_session,
     )
