@@ -33,27 +33,27 @@ class Expectations:
         self, calls: Mapping[Call, SemanticCall], values: Mapping[str, str], texts: Sequence[str]
     ) -> None:
         """Expect calls of one program, with its shared texts and the values that are there already."""
-        beginnings = {}
-        for call, planned in calls.items():
-            with suppress(ParrotError):  # the call itself will say what is wrong with it
-                beginnings[call] = [render_beginning(planned, values, e, texts) for e in _EXAMPLES]
-        task = asyncio.create_task(self._tell(beginnings), name="expectations")
+        task = asyncio.create_task(self._tell(calls, values, texts), name="expectations")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _tell(self, beginnings: Mapping[Call, list[ChatRequest]]) -> None:
-        for call, examples in beginnings.items():
-            if not call.ended and (prefix := await self._prefix(examples)):
-                call.at_end(self._dispatcher.engine.expect(prefix, self._tenant))
+    async def _tell(
+        self, calls: Mapping[Call, SemanticCall], values: Mapping[str, str], texts: Sequence[str]
+    ) -> None:
+        """Render and encode where no submission waits for it, and only calls that are yet to start."""
+        for call, planned in calls.items():
+            if call.state != "waiting":
+                continue
+            with suppress(ParrotError):  # the call itself will say what is wrong with it
+                examples = [render_beginning(planned, values, e, texts) for e in _EXAMPLES]
+                if prefix := await self._prefix(examples):
+                    call.at_end(self._dispatcher.engine.expect(prefix, self._tenant))
 
     async def _prefix(self, examples: list[ChatRequest]) -> list[int]:
         """Calls of one chain often begin alike: each beginning is encoded once."""
         key = examples[0].claim_key()
         if key not in self._prefixes:
-            try:
-                prompts = [await asyncio.to_thread(self._dispatcher.prompt, e) for e in examples]
-            except ParrotError:
-                return []  # the call itself will say what is wrong with it
+            prompts = [await asyncio.to_thread(self._dispatcher.prompt, e) for e in examples]
             pairs = takewhile(lambda pair: pair[0] == pair[1], zip(*prompts, strict=False))
             self._prefixes[key] = [token for token, _ in pairs]
         return self._prefixes[key]

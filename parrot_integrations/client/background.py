@@ -118,16 +118,26 @@ class _Owner:
         self._thread = threading.Thread(target=self._run, name="parrot-sessions", daemon=True)
         self._thread.start()
 
-    def post(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Have something done, and forget it when it is."""
+    def post(self, work: Coroutine[Any, Any, T | None]) -> Future[T | None]:
+        """Have something done, and forget it when it is; it comes to None where it can't be."""
         if self._ending:
             work.close()
             raise RuntimeError("the process ends, and no more session is opened")
-        # An empty context: connections, which are kept, would keep the caller's.
-        future = Context().run(asyncio.run_coroutine_threadsafe, work, self._loop)
+        future: Future[T | None] = Future()
+        # Running, and so not cancelled for everybody when one waiting task is cancelled.
+        future.set_running_or_notify_cancel()
         self._pending.add(future)
         future.add_done_callback(self._pending.discard)
+        # An empty context: connections, which are kept, would keep the caller's.
+        self._loop.call_soon_threadsafe(self._begin, work, future, context=Context())
         return future
+
+    def _begin(self, work: Coroutine[Any, Any, T | None], future: Future[T | None]) -> None:
+        def finish(task: asyncio.Task[T | None]) -> None:
+            failed = task.cancelled() or task.exception() is not None
+            future.set_result(None if failed else task.result())
+
+        self._loop.create_task(work).add_done_callback(finish)
 
     def end(self, seconds: float) -> None:
         """Finish what is on its way, within so many seconds, and close the connections."""

@@ -17,8 +17,9 @@ from parrot_integrations.client import operations
 from parrot_integrations.client.background import PendingSession, Submitted
 from parrot_integrations.client.operations import Operation
 from parrot_integrations.client.scope import active_scope
+from parrot_integrations.client.settings import settings
 from parrot_integrations.client.timeouts import GivenTimeout, Timeouts, timeouts
-from parrot_integrations.client.transport import Transport, settings
+from parrot_integrations.client.transport import Transport
 
 active_sessions: ContextVar[Mapping[Hashable, PendingSession]] = ContextVar(
     "parrot_active_sessions", default=MappingProxyType({})
@@ -220,7 +221,7 @@ class ParrotClient(Transport):
             return operation
         if not submitted.done():
             await self._astarted()
-            await asyncio.shield(asyncio.wrap_future(submitted))
+            await asyncio.wrap_future(submitted)
         return operation.within(submitted.result())
 
     def _chunks(

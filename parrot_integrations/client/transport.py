@@ -1,33 +1,22 @@
-"""How operations reach the backend: whose it is, connections that are kept, and requests sent again."""
+"""How operations reach the backend, over whose connections, with which headers and waits."""
 
 import asyncio
 import copy
-import os
-import random
 import time
 from collections.abc import AsyncGenerator, Generator, Hashable, Mapping
 from contextlib import aclosing, closing
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
 
 import httpx
 
 from parrot_integrations.client import managed
 from parrot_integrations.client.answers import checked, read, translated
-from parrot_integrations.client.connections import (
-    UNIX,
-    CallersConnections,
-    Connections,
-    address,
-)
-from parrot_integrations.client.errors import (
-    BackendConnectionError,
-    BackendStartError,
-    BackendTimeoutError,
-    ParrotError,
-)
+from parrot_integrations.client.connections import CallersConnections, Connections, address
+from parrot_integrations.client.errors import BackendTimeoutError, ParrotError
 from parrot_integrations.client.headers import request_headers
 from parrot_integrations.client.operations import Operation
+from parrot_integrations.client.retries import recovery
+from parrot_integrations.client.settings import settings
 from parrot_integrations.client.sse import EventDecoder
 from parrot_integrations.client.timeouts import DEFAULT_TIMEOUTS, GivenTimeout, timeouts
 
@@ -35,11 +24,8 @@ T = TypeVar("T")
 
 _HTTPX_DEFAULT = httpx.Timeout(5.0)
 _SHORT_CONNECT = 2.0
-_FIRST_DELAY, _LONGEST_DELAY, _LONGEST_RETRY_AFTER = 0.5, 8.0, 60.0
 _MAX_RETRIES = 2
 _OPTIONS = {"timeout", "extra_headers"}
-_RETRYABLE_STATUS = {429, 502, 503}
-_NO_ROOM = {"session_not_found", "session_full"}
 
 
 class Transport:
@@ -269,38 +255,4 @@ class Transport:
         self, operation: Operation[T], error: ParrotError, attempt: int
     ) -> tuple[Operation[T], float]:
         """What to send after a failed attempt, and after how many seconds; or raises the error."""
-        if operation.in_session and error.code in _NO_ROOM:
-            # A plan is only a hint: without its session the request is an ordinary one.
-            return operation.without_session(), 0.0
-        if attempt >= self.max_retries or not _is_retryable(error):
-            raise error
-        if error.retry_after is not None:
-            return operation, min(error.retry_after, _LONGEST_RETRY_AFTER)
-        return operation, min(_FIRST_DELAY * 2**attempt, _LONGEST_DELAY) * random.uniform(0.75, 1)
-
-
-def settings(
-    base_url: str | None, api_key: str | None, model: str | None
-) -> tuple[str | None, str | None, str | None]:
-    """The three with the environment's values in place of None; a managed backend's URL is None."""
-    base_url = base_url or os.environ.get("PARROT_BASE_URL")
-    api_key = api_key or os.environ.get("PARROT_API_KEY")
-    root = _root(base_url) if base_url else None
-    return root, api_key or None, managed.named_model(model)
-
-
-def _root(base_url: str) -> str:
-    if base_url.startswith(UNIX):
-        return base_url
-    root = base_url.rstrip("/").removesuffix("/v1").rstrip("/")
-    url = urlsplit(root)
-    if url.scheme not in {"http", "https"} or not url.hostname:
-        raise ValueError(
-            f"base_url must look like http://127.0.0.1:8642 or unix:/path, not {base_url!r}"
-        )
-    return root
-
-
-def _is_retryable(error: ParrotError) -> bool:
-    lost = isinstance(error, BackendConnectionError) and not isinstance(error, BackendStartError)
-    return lost or error.status in _RETRYABLE_STATUS
+        return recovery(operation, error, attempt, self.max_retries)

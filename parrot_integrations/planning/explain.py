@@ -81,6 +81,12 @@ def limits_of(seen: Overview, calls: Alike[SemanticCall]) -> str:
     )
 
 
+def held_of(seen: Overview, calls: Alike[SemanticCall]) -> str:
+    """Whether they are not submitted; empty where they are."""
+    held = {*seen.plan.held}.intersection(call.id for call in calls.members)
+    return "not submitted, for the client itself asks for it as soon" if held else ""
+
+
 def place_of(stop: Break) -> str:
     """Where a break is: `step 2 of 3, lambda at app.py:41`."""
     return f"{stop.step}, {named(stop)}" if stop.step else named(stop)
@@ -104,7 +110,12 @@ def _named(names: Sequence[str], noun: str) -> str:
 def _calls(seen: Overview) -> Iterator[str]:
     for calls in seen.calls():
         yield f"{name_of(calls)}: {short(calls.label)} -> {{{calls.output}}}"
-        details = reason_of(seen, calls), limits_of(seen, calls), sharing_of(seen, calls)
+        details = (
+            reason_of(seen, calls),
+            limits_of(seen, calls),
+            sharing_of(seen, calls),
+            held_of(seen, calls),
+        )
         yield f"    {'; '.join(filter(None, details))}"
 
 

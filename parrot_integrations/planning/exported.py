@@ -75,6 +75,7 @@ def _call(seen: Overview, call: SemanticCall) -> dict[str, Any]:
         "group": deduction.group,
         "concurrency": call.concurrency,
         "path": deduction.path,
+        "held": call.id in seen.plan.held,
         "shares_with": share.call_id if share else None,
         "shared_characters": length(share.prefix, {}) if share else 0,
     }

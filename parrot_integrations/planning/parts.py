@@ -10,7 +10,7 @@ from itertools import islice
 
 from parrot_backend.program.graph import Node, inputs_of
 from parrot_backend.wire.protocol import SemanticCall
-from parrot_integrations.planning.values import Unknown
+from parrot_integrations.planning.values import Entry, Unknown
 
 Part = tuple[dict[str, str], list[Node]]
 """Values of input variables, and the calls and transforms that read them, in their order."""
@@ -104,7 +104,7 @@ class Parts:
         for key, unknown in islice(self._unknowns.items(), self._places[call.output]):
             if key == self._keys[call.output]:
                 return False
-            if not unknown.settled:
+            if not unknown.settled and not isinstance(unknown, Entry):
                 return True
         return False
 

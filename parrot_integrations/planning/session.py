@@ -57,12 +57,18 @@ class PlannedSession:
         return self.final or self.client.session(self.id)
 
     def events(self, after: int = 0) -> list[SessionEvent]:
-        """What happened after event number `after`."""
-        return self.client.events(self.id, after)
+        """What happened after event number `after`; all of it, when the run is over."""
+        return self.client.events(self._settled_id(), after)
 
     def graph(self) -> GraphView:
-        """The program and how far it is."""
-        return self.client.graph(self.id)
+        """The program and how far it is; as it ended, when the run is over."""
+        return self.client.graph(self._settled_id())
+
+    def _settled_id(self) -> str:
+        """Its name, when a close that is on its way has come to its end."""
+        if self._pending.closed is not None:
+            self._pending.closed.result()
+        return self.id
 
 
 OnSession = Callable[[PlannedSession], None]

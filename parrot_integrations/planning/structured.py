@@ -25,6 +25,7 @@ class JsonValue(Unknown):
     __slots__ = (
         "_field",
         "_follows",
+        "_guessed",
         "_key",
         "_parts",
         "_whole",
@@ -53,6 +54,7 @@ class JsonValue(Unknown):
         self._whole: JsonValue | None = None
         self._key: Key = ""
         self._parts: dict[Key, JsonValue] = {}
+        self._guessed: list[JsonValue] = []
         self._field: Text | None = None
         self._follows = False
 
@@ -102,8 +104,14 @@ class JsonValue(Unknown):
         if not self.may_be_text:
             raise NotYetError(self)
         if self._field is None:
+            if not self.schema:
+                self._guessed.append(self)
             self._field = plan.json_field(self.text, self.path)
         return self._field
+
+    def misguessed(self) -> bool:
+        """Whether something in it was taken for a text and is none, or is not there."""
+        return any(not part.settled or type(part.value) is not str for part in self._guessed)
 
     def then(self, reader: Callable[[], None]) -> None:
         """See `Unknown.then`; a part is known when the whole is."""
@@ -116,6 +124,7 @@ class JsonValue(Unknown):
         if key not in self._parts:
             part = type(self)(self.text, _schema_at(self.schema, json_key), self.origin)
             part.path, part._whole, part._key = (*self.path, json_key), self, key
+            part._guessed = self._guessed
             self._parts[key] = part
         return self._parts[key]
 

@@ -184,6 +184,12 @@ class Unknown:
         _run(readers)
 
 
+class Entry(Unknown):
+    """Settled when the run comes to a step that it may never come to; nobody waits for it otherwise."""
+
+    __slots__ = ()
+
+
 class _Running(threading.local):
     """The readers that a thread has still to call."""
 

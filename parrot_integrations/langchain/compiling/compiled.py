@@ -204,6 +204,15 @@ class CompiledRunnable(Explaining, RunnableBindingBase[Input, Output]):  # type:
             planner.step(self.bound, value, own)
         return planner.plan
 
+    def _wanted(self) -> Objective | None:
+        return self.objective
+
+    def _watched(self, on_session: OnSession) -> Runnable[Any, Any]:
+        return self.model_copy(update={"on_session": on_session, "submits_all": True})
+
+    def _native(self) -> Runnable[Any, Any]:
+        return self._bound_to(self.bound)
+
     def _known_config(self, config: RunnableConfig | None) -> RunnableConfig:
         """A configuration as the original will see it, in what planning looks at."""
         given: Any = {**self.config, **{k: v for k, v in (config or {}).items() if v is not None}}
@@ -220,27 +229,16 @@ class CompiledRunnable(Explaining, RunnableBindingBase[Input, Output]):  # type:
             return await asyncio.to_thread(self.plan, inputs, config, kwargs)
         return self.plan(inputs, config, kwargs)
 
-    def _wanted(self) -> Objective | None:
-        return self.objective
-
-    def _watched(self, on_session: OnSession) -> Runnable[Any, Any]:
-        return self.model_copy(update={"on_session": on_session, "submits_all": True})
-
-    def _native(self) -> Runnable[Any, Any]:
+    def _bound_to(self, bound: Runnable[Any, Any]) -> Runnable[Any, Any]:
         return RunnableBinding(
-            bound=self.bound,
+            bound=bound,
             kwargs=self.kwargs,
             config=self.config,
             config_factories=self.config_factories,
         )
 
     def _run(self, plan: Plan) -> CompiledRun:
-        native: Runnable[Any, Any] = RunnableBinding(
-            bound=self._observed_copy() if plan.open else self.bound,
-            kwargs=self.kwargs,
-            config=self.config,
-            config_factories=self.config_factories,
-        )
+        native = self._bound_to(self._observed_copy() if plan.open else self.bound)
         return CompiledRun(native, plan, self.objective, self.on_session)
 
     def _observed_copy(self) -> Observed:

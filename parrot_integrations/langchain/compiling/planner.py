@@ -9,7 +9,7 @@ from langchain_core.runnables import Runnable
 
 from parrot_integrations.client.scope import wire_name
 from parrot_integrations.langchain.compiling.advice import BEHIND, unplanned
-from parrot_integrations.langchain.compiling.callers import makes_calls
+from parrot_integrations.langchain.compiling.calls import makes_calls
 from parrot_integrations.langchain.compiling.where import location_of, name_of, step_of
 from parrot_integrations.planning.plan import Plan
 from parrot_integrations.planning.provenance import unknowns, variables
@@ -117,7 +117,9 @@ class Planner:
         self.plan = Plan()
         self.calls_in_functions: dict[Hashable, dict[StepPath, Any]] = {}
         """What steps gave that functions call, by the function's key and the call's place."""
-        self._awaited: set[tuple[str, Text]] = set()
+        self.revisions: dict[Hashable, list[Unknown]] = {}
+        """What steps may give in place of what they were planned to give."""
+        self._awaited: dict[tuple[str, Text], JsonValue] = {}
         self._wholes: dict[StepPath, Runnable[Any, Any]] = {}
 
     def step(self, runnable: Runnable[Any, Any], value: Any, context: StepContext) -> Any:
@@ -130,6 +132,13 @@ class Planner:
             return result.value
         self.plan.unknowns[context.key] = result
         return result
+
+    def revise(self, inner: StepContext, outer: StepContext, to: Callable[[Any], Any]) -> None:
+        """Where a step inside gives something else after all, the one around gives `to` of that."""
+        for other in self.revisions.pop(inner.key, ()):
+            result = Unknown()
+            self.revisions.setdefault(outer.key, []).append(result)
+            other.then(partial(_settle, result, to, other))
 
     def _attempt(
         self, runnable: Runnable[Any, Any], value: Any, context: StepContext, result: Unknown
@@ -148,28 +157,33 @@ class Planner:
             else:
                 self.stop(runnable, value, context, stop, result)
         if needed is not None:
-            self._note(needed)
-            if result not in needed.behind:
-                for unknown in {needed, *unknowns(value)}:
-                    unknown.behind.append(result)
-                    unknown.keeps.append(partial(makes_calls, runnable))
+            self._wait(runnable, value, needed, result)
             needed.then(lambda: self._attempt(runnable, known(value), context, result))
 
-    def _note(self, needed: Unknown) -> None:
-        """Of JSON that is needed whole, its parser is the graph break."""
-        if not isinstance(needed, JsonValue) or (needed.origin, needed.text) in self._awaited:
+    def _wait(
+        self, runnable: Runnable[Any, Any], value: Any, needed: Unknown, result: Unknown
+    ) -> None:
+        """Note what a step waits for; of JSON that is needed whole, its parser is the graph break."""
+        if result not in needed.behind:
+            for unknown in {needed, *unknowns(value)}:
+                unknown.behind.append(result)
+                unknown.keeps.append(partial(makes_calls, runnable))
+        if not isinstance(needed, JsonValue):
             return
-        self._awaited.add((needed.origin, needed.text))
-        self.plan.stop(
-            Break(
-                where=needed.origin,
-                reason="parses an answer, of which planning knows no more than the texts that are "
-                "taken from it",
-                remedy="What needs more of it is planned when it is there.",
-                reads=tuple(dict.fromkeys(variables(needed.text))),
-            ),
-            needed,
-        )
+        first = self._awaited.setdefault((needed.origin, needed.text), needed)
+        if first is not needed:
+            first.behind.append(needed)
+        elif not first.source:
+            self.plan.stop(
+                Break(
+                    needed.origin,
+                    "parses an answer, of which planning knows no more than the texts that are "
+                    "taken from it",
+                    "What needs more of it is planned when it is there.",
+                    reads=tuple(variables(needed.text)),
+                ),
+                first,
+            )
 
     def stop(
         self,
@@ -200,3 +214,7 @@ class Planner:
         if found is None:
             raise unplanned(runnable)
         return found(self, runnable, value, context)
+
+
+def _settle(result: Unknown, to: Callable[[Any], Any], other: Unknown) -> None:
+    result.settle(to(other.value))

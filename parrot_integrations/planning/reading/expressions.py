@@ -8,31 +8,16 @@ from parrot_integrations.planning.plan import Plan
 from parrot_integrations.planning.reading.containers import Owned
 from parrot_integrations.planning.reading.framework import Framework
 from parrot_integrations.planning.reading.kinds import (
-    Awaitable,
     Iterated,
-    has_plain_keys,
-    is_constant,
-    is_json,
     items_of,
-    joined,
-    named,
-    need,
     settled,
-    wanted,
 )
 from parrot_integrations.planning.reading.names import Names
 from parrot_integrations.planning.reading.operations import (
-    combined,
-    compared,
-    item,
     truth,
-    unary,
     unpacked,
 )
 from parrot_integrations.planning.reading.problems import UnreadableError, located
-from parrot_integrations.planning.reading.text_methods import formatted
-
-_SYMBOLS: dict[type[ast.operator], str] = {ast.BitOr: "|", ast.Add: "+"}
 
 
 class Caller(Protocol):
@@ -59,6 +44,10 @@ class Expressions:
         self.caller = caller
         self.names = names
 
+    def inside(self) -> "Expressions":
+        """Those of a comprehension, which has names of its own."""
+        return Expressions(self.caller, self.names.inside())
+
     def value(self, node: ast.expr) -> Any:
         """What an expression gives, as something that can be kept; it need not be known yet.
 
@@ -78,7 +67,7 @@ class Expressions:
     def raw(self, node: ast.expr) -> Any:
         """As `value`, where it is used at once: also a generator."""
         self.caller.spend()
-        handler = _HANDLERS.get(type(node))
+        handler = _handlers.get(type(node))
         try:
             if handler is None:
                 raise UnreadableError("is more than a reading follows")
@@ -138,184 +127,17 @@ class Expressions:
             else:
                 yield self.raw(node)
 
-    def _constant(self, node: ast.Constant) -> Any:
-        return node.value
 
-    def _name(self, node: ast.Name) -> Any:
-        return self.names.get(node.id)
+Handler = Callable[[Expressions, Any], Any]
 
-    def _f_string(self, node: ast.JoinedStr) -> Any:
-        return joined([self.raw(part) for part in node.values])
-
-    def _field(self, node: ast.FormattedValue) -> Any:
-        spec = self.known(node.format_spec) if node.format_spec is not None else ""
-        conversion = None if node.conversion == -1 else chr(node.conversion)
-        if type(spec) is not str:
-            raise UnreadableError("formats as only the run knows")
-        value = wanted(self.caller.plan, self.value(node.value))
-        return formatted(need(value), conversion, spec)
-
-    def _list(self, node: ast.List) -> Any:
-        return self.caller.owned.add([self._kept(e) for e in self.elements(node.elts)])
-
-    def _tuple(self, node: ast.Tuple) -> Any:
-        return tuple(self._kept(e) for e in self.elements(node.elts))
-
-    def _kept(self, value: Any) -> Any:
-        if type(value) is Iterated:
-            raise UnreadableError(f"keeps {named(value)}")
-        return value
-
-    def _dict(self, node: ast.Dict) -> Any:
-        made: dict[Any, Any] = {}
-        for key_node, value_node in zip(node.keys, node.values, strict=True):
-            value = self.value(value_node)
-            if key_node is None:
-                value = settled(value)
-                if type(value) is not dict or not has_plain_keys(value):
-                    raise UnreadableError(f"takes over {named(value)}")
-                made.update(value)
-            else:
-                made[self._key(key_node)] = value
-        return self.caller.owned.add(made)
-
-    def _key(self, node: ast.expr) -> Any:
-        key = self.known(node)
-        if not is_constant(key):
-            raise UnreadableError(f"has {named(key)} as a key")
-        return key
-
-    def _operation(self, node: ast.BinOp) -> Any:
-        plan, kind = self.caller.plan, type(node.op)
-        left, right = wanted(plan, self.value(node.left)), wanted(plan, self.value(node.right))
-        symbol = _SYMBOLS.get(kind)
-        if symbol is not None:
-            found = self.caller.framework.operation(symbol, left, right)
-            if found is not NotImplemented:
-                return found
-        return self.caller.owned.add(combined(kind, left, right))
-
-    def _unary(self, node: ast.UnaryOp) -> Any:
-        return unary(type(node.op), self.known(node.operand))
-
-    def _boolean(self, node: ast.BoolOp) -> Any:
-        """The first operand that decides, else the last."""
-        ends = isinstance(node.op, ast.Or)
-        for operand in node.values[:-1]:
-            value = self.known(operand)
-            if truth(value) is ends:
-                return value
-        return self.value(node.values[-1])
-
-    def _comparison(self, node: ast.Compare) -> Any:
-        left = need(self.value(node.left))
-        for operator, operand in zip(node.ops, node.comparators, strict=True):
-            right = need(self.value(operand))
-            if not compared(type(operator), left, right):
-                return False
-            left = right
-        return True
-
-    def _choice(self, node: ast.IfExp) -> Any:
-        return self.raw(node.body if self.test(node.test) else node.orelse)
-
-    def _item(self, node: ast.Subscript) -> Any:
-        value, key = self.value(node.value), self.known(node.slice)
-        if is_json(value) and type(key) in (str, int):
-            return value.item(key)
-        value = settled(value)
-        found = self.caller.framework.item(value, key)
-        return item(self.caller.plan, value, key) if found is NotImplemented else found
-
-    def _slice(self, node: ast.Slice) -> Any:
-        ends = (node.lower, node.upper, node.step)
-        return slice(*[None if end is None else self.known(end) for end in ends])
-
-    def _attribute(self, node: ast.Attribute) -> Any:
-        value = self.value(node.value)
-        if is_json(value):
-            return value.attribute(node.attr)
-        value = settled(value)
-        found = self.caller.framework.attribute(value, node.attr)
-        return self.names.attribute(value, node.attr) if found is NotImplemented else found
-
-    def _call(self, node: ast.Call) -> Any:
-        method = node.func if isinstance(node.func, ast.Attribute) else None
-        called = self.value(node.func if method is None else method.value)
-        arguments = list(self.elements(node.args))
-        keywords = self._keywords(node.keywords)
-        if method is not None:
-            return self.caller.method(called, method.attr, arguments, keywords)
-        return self.caller.call(called, arguments, keywords)
-
-    def _keywords(self, nodes: list[ast.keyword]) -> dict[str, Any]:
-        keywords: dict[str, Any] = {}
-        for node in nodes:
-            value = self.value(node.value)
-            more = {node.arg: value} if node.arg is not None else settled(value)
-            if type(more) is not dict or not all(type(key) is str for key in more):
-                raise UnreadableError("takes keywords from something else than a dict")
-            if keywords.keys() & more.keys():
-                raise UnreadableError("raises TypeError")
-            keywords |= more
-        return keywords
-
-    def _awaited(self, node: ast.Await) -> Any:
-        value = self.raw(node.value)
-        if type(value) is not Awaitable:
-            raise UnreadableError(f"awaits {named(value)}")
-        return value.result()
-
-    def _list_comprehension(self, node: ast.ListComp) -> Any:
-        made = [inner.value(node.elt) for inner in self._rounds(node.generators)]
-        return self.caller.owned.add(made)
-
-    def _generator(self, node: ast.GeneratorExp) -> Any:
-        return Iterated([inner.raw(node.elt) for inner in self._rounds(node.generators)])
-
-    def _dict_comprehension(self, node: ast.DictComp) -> Any:
-        rounds = self._rounds(node.generators)
-        made = {inner._key(node.key): inner.value(node.value) for inner in rounds}
-        return self.caller.owned.add(made)
-
-    def _rounds(
-        self, loops: list[ast.comprehension], inside: "Expressions | None" = None
-    ) -> Iterator["Expressions"]:
-        """Once for each round of a comprehension's loops, with its names."""
-        if not loops:
-            yield inside or self
-            return
-        loop, *more = loops
-        if loop.is_async:
-            raise UnreadableError("loops over what is awaited")
-        outer = inside or self
-        items = outer.items(loop.iter)
-        inner = inside or Expressions(self.caller, self.names.inside())
-        for each in items:
-            inner.assign(loop.target, each)
-            if all(inner.test(condition) for condition in loop.ifs):
-                yield from self._rounds(more, inner)
+_handlers: dict[type[ast.expr], Handler] = {}
 
 
-_HANDLERS: dict[type[ast.AST], Callable[[Expressions, Any], Any]] = {
-    ast.Constant: Expressions._constant,
-    ast.Name: Expressions._name,
-    ast.JoinedStr: Expressions._f_string,
-    ast.FormattedValue: Expressions._field,
-    ast.List: Expressions._list,
-    ast.Tuple: Expressions._tuple,
-    ast.Dict: Expressions._dict,
-    ast.BinOp: Expressions._operation,
-    ast.UnaryOp: Expressions._unary,
-    ast.BoolOp: Expressions._boolean,
-    ast.Compare: Expressions._comparison,
-    ast.IfExp: Expressions._choice,
-    ast.Subscript: Expressions._item,
-    ast.Slice: Expressions._slice,
-    ast.Attribute: Expressions._attribute,
-    ast.Call: Expressions._call,
-    ast.Await: Expressions._awaited,
-    ast.ListComp: Expressions._list_comprehension,
-    ast.GeneratorExp: Expressions._generator,
-    ast.DictComp: Expressions._dict_comprehension,
-}
+def handles(kind: type[ast.expr]) -> Callable[[Handler], Handler]:
+    """Register how a kind of expression is evaluated."""
+
+    def register(handler: Handler) -> Handler:
+        _handlers[kind] = handler
+        return handler
+
+    return register

@@ -17,6 +17,7 @@ from parrot_integrations.planning.reading.kinds import (
     items_of,
     joined,
     named,
+    need,
 )
 from parrot_integrations.planning.reading.problems import (
     NEEDS_THE_TEXT,
@@ -95,6 +96,7 @@ def compared(kind: type[ast.cmpop], left: Any, right: Any) -> bool:
         return _same(left, right) is (kind is ast.Is)
     if kind in (ast.In, ast.NotIn):
         return _contains(right, left) is (kind is ast.In)
+    need([left, right])
     if is_plain(left) and is_plain(right):
         return bool(applied(_COMPARE[kind], left, right))
     if type(left) is Text or type(right) is Text:
@@ -113,7 +115,7 @@ def _contains(container: Any, item: Any) -> bool:
         raise UnreadableError(NEEDS_THE_TEXT)
     if type(container) is dict and has_plain_keys(container) and is_constant(item):
         return item in container
-    if is_plain(container) and is_plain(item):
+    if is_plain(need(container)) and is_plain(need(item)):
         return bool(applied(operator.contains, container, item))
     raise UnreadableError(f"looks for something in {named(container)}")
 

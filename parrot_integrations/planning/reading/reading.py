@@ -9,6 +9,8 @@ from types import BuiltinMethodType, FunctionType, MethodDescriptorType, MethodT
 from typing import Any
 
 from parrot_integrations.planning.plan import Plan
+from parrot_integrations.planning.reading import displays as displays  # registers them
+from parrot_integrations.planning.reading import terms as terms  # registers them
 from parrot_integrations.planning.reading.arguments import bound
 from parrot_integrations.planning.reading.builtin_calls import call_builtin, find_builtin
 from parrot_integrations.planning.reading.containers import Owned, container_method

@@ -85,9 +85,10 @@ def _matching(tree: ast.Module, statement: ast.stmt, code: CodeType) -> Iterator
 def _imports(statements: Sequence[ast.AST]) -> Iterator[ast.stmt]:
     """The imports of a module, but for those from the future, which are flags of its code."""
     for statement in statements:
-        if isinstance(statement, ast.Import | ast.ImportFrom):
-            if getattr(statement, "module", None) != "__future__":
-                yield statement
+        if isinstance(statement, ast.Import) or (
+            isinstance(statement, ast.ImportFrom) and statement.module != "__future__"
+        ):
+            yield statement
         elif isinstance(statement, ast.If | ast.Try | ast.With | ast.ExceptHandler):
             yield from _imports(list(ast.iter_child_nodes(statement)))
 

@@ -114,6 +114,34 @@ async def test_a_request_that_waits_can_be_cancelled_and_others_wait_on() -> Non
         assert (await client.asession(session_id)).claimed == 1
 
 
+def test_an_answer_that_nobody_waits_for_any_more_is_no_error(
+    client: ParrotClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The loop of who was waiting is closed by then."""
+    go_on = threading.Event()
+    aonce = client.aonce
+
+    async def slow(operation: Any, seconds: float) -> Any:
+        await asyncio.to_thread(go_on.wait, 5)
+        return await aonce(operation, seconds)
+
+    async def wait() -> None:
+        session.submit(Program(calls=[call("a", "one")]))
+        active_sessions.set({client.key: session})
+        await asyncio.wait_for(client.achat(body("one")), 0.1)
+
+    client.aonce = slow  # type: ignore[method-assign]
+    session = client.pending_session()
+    with pytest.raises(TimeoutError):
+        asyncio.run(wait())
+    go_on.set()
+    assert session.submitted.result(5) is not None
+    session.close()
+    assert session.closed is not None
+    assert session.closed.result(5) is not None
+    assert caplog.records == []
+
+
 def test_what_fails_is_sent_once_and_the_request_goes_on_without(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

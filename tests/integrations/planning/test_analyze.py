@@ -2,7 +2,7 @@
 
 from parrot_backend.wire.views import CallView, SessionView
 from parrot_integrations.planning.analyze import analyze
-from parrot_integrations.planning.comparing import Timed, compared, gained
+from parrot_integrations.planning.comparing import ORDER, Timed, compared, gained
 from parrot_integrations.planning.overview import overview
 from parrot_integrations.planning.plan import Plan
 from parrot_integrations.planning.run import Run
@@ -103,8 +103,10 @@ def test_calls_that_are_alike_are_one_row_and_a_long_path_is_cut() -> None:
 
 
 def test_the_gain_is_against_the_native_run_behind() -> None:
-    runs = [Timed("native", 5.0), Timed("planned", 1.5), Timed("native", 2.0)]
+    runs = [Timed(way, s) for way, s in zip(ORDER, (9.0, 5.0, 1.5, 2.0), strict=True)]
     assert gained(runs) == 0.5
     lines = compared(runs).splitlines()
-    assert [line.split()[0] for line in lines[1:4]] == ["native", "planned", "native"]
-    assert lines[-1].strip() == "the plan gained 0.500 s (25 %) against the native run behind it"
+    assert [line.split()[0] for line in lines[1:5]] == ["planned", "native"] * 2
+    assert lines[-1].strip() == (
+        "the plan gained 0.500 s (25 %) in the last pair, where the native run came second"
+    )

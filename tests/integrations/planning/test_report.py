@@ -127,7 +127,7 @@ def test_the_keys_of_the_json_are_these() -> None:
     plan.note("here", "so it is")
     told = json.loads(report(plan, format="json", ran=Ran()))
     names = {
-        "calls": "id prompt output objective why group concurrency path shares_with "
+        "calls": "id prompt output objective why group concurrency path held shares_with "
         "shared_characters",
         "variables": "name value",
         "transforms": "description inputs output",

@@ -12,6 +12,8 @@ from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langchain_core.runnables.config import merge_configs
 from langgraph.pregel import Pregel
 
+from parrot_backend.wire.protocol import Objective
+from parrot_integrations.langchain.compiling.explaining import Explaining
 from parrot_integrations.langchain.compiling.graphs.beforehand import beforehand
 from parrot_integrations.langchain.compiling.graphs.nodes import (
     GraphPart,
@@ -21,8 +23,7 @@ from parrot_integrations.langchain.compiling.graphs.nodes import (
 from parrot_integrations.langchain.compiling.graphs.planning import Planning
 from parrot_integrations.langchain.compiling.graphs.run import GraphRun, graph_run
 from parrot_integrations.planning.plan import Plan
-from parrot_integrations.planning.report import Format, report
-from parrot_integrations.planning.session import PlannedSession, run_objective
+from parrot_integrations.planning.session import OnSession
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ AnyGraph = Pregel[Any, Any, Any, Any]
 Graph = TypeVar("Graph", bound=AnyGraph)
 
 
-class PlannedGraph(AnyGraph):
+class PlannedGraph(Explaining, AnyGraph):
     """Stands before a graph's own class, and plans its runs; each has one session.
 
     LangGraph comes through `stream` or `astream` whatever is called. A graph that runs inside a node
@@ -68,26 +69,14 @@ class PlannedGraph(AnyGraph):
             logger.exception("planning failed")
             return Plan()
 
-    def explain(
-        self,
-        input: Any,
-        config: RunnableConfig | None = None,
-        *,
-        analyze: bool = False,
-        format: Format = "text",
-        **kwargs: Any,
-    ) -> str:
-        """What is planned for an input: see `CompiledRunnable.explain`.
+    def _wanted(self) -> Objective | None:
+        return self.planning.objective
 
-        Before a run, only the nodes are planned that it begins with.
-        """
-        objective, sessions = run_objective(self.planning.objective), list[PlannedSession]()
-        if analyze:
-            told = replace(self.planning, on_session=sessions.append, submits_all=True)
-            planned(self, told).invoke(input, config, **kwargs)
-        if not sessions or not sessions[0].opened:
-            return report(self.plan([input], config), objective, format=format)
-        return report(sessions[0].plan, objective, format=format, ran=sessions[0])
+    def _watched(self, on_session: OnSession) -> Runnable[Any, Any]:
+        return planned(self, replace(self.planning, on_session=on_session, submits_all=True))
+
+    def _native(self) -> Runnable[Any, Any]:
+        return planned(self, replace(self.planning, ahead=False))
 
     def copy(self, update: dict[str, Any] | None = None) -> Self:
         """See `Pregel.copy`; the copy's runs are planned as well."""

@@ -21,7 +21,7 @@ from langchain_core.runnables.retry import RunnableRetry
 from parrot_integrations.langchain.compiling.listeners import only_listens
 from parrot_integrations.langchain.compiling.planner import Planner, StepContext, is_known, rule
 from parrot_integrations.langchain.compiling.rules.functions import is_true
-from parrot_integrations.planning.values import BreakError, NotYetError, Unknown
+from parrot_integrations.planning.values import BreakError, Entry, NotYetError, Unknown
 
 _CHAT_MODEL_BINDING = "langchain_core.language_models.chat_models._ChatModelBinding"
 """By its name, for it is private: where there is none, no model is bound by it."""
@@ -40,7 +40,9 @@ def binding(
     inside = context.at("bound", kwargs={**runnable.kwargs, **context.kwargs})
     configurable = {**runnable.config.get("configurable", {}), **context.configurable}
     inside = inside.limited(planner.plan, runnable.config.get("max_concurrency"))
-    return planner.step(runnable.bound, value, replace(inside, configurable=configurable))
+    given = planner.step(runnable.bound, value, replace(inside, configurable=configurable))
+    planner.revise(inside, context, lambda other: other)
+    return given
 
 
 @rule(RunnableRetry)
@@ -56,11 +58,13 @@ def retry(
 def fallbacks(
     planner: Planner, runnable: RunnableWithFallbacks[Any, Any], value: Any, context: StepContext
 ) -> Any:
-    """The main runnable; a fallback is planned when the run enters it."""
+    """The main runnable; a fallback, and what comes after it, is planned when the run enters it."""
+    results = planner.revisions.setdefault(context.key, [])
     for index, other in enumerate(runnable.fallbacks):
         inside = context.at("fallbacks", index, kwargs=context.kwargs)
         given = _FROM_THE_RUN if runnable.exception_key else value
-        _on_entry(planner, other, given, inside, Unknown())
+        results.append(Unknown())
+        _on_entry(planner, other, given, inside, results[-1])
     return planner.step(runnable.runnable, value, context.at("runnable", kwargs=context.kwargs))
 
 
@@ -111,7 +115,7 @@ def _on_entry(
     result: Unknown,
 ) -> None:
     """Plan a runnable when the run enters it, with the run's own input if that is asked for."""
-    entered = Unknown()
+    entered = Entry()
     planner.plan.unknowns[*context.key, "entered"] = entered
 
     def plan() -> None:

@@ -1,5 +1,6 @@
 """Rules for runnables that put others together: sequence, parallel, assign, pick, map."""
 
+from functools import partial
 from typing import Any
 
 from langchain_core.runnables import (
@@ -24,9 +25,23 @@ def sequence(
     planner: Planner, runnable: RunnableSequence[Any, Any], value: Any, context: StepContext
 ) -> Any:
     """Step by step; only the first step gets the keyword arguments, as in `RunnableSequence.invoke`."""
-    for index, step in enumerate(runnable.steps):
-        kwargs = context.kwargs if index == 0 else None
-        value = planner.step(step, value, context.at("steps", index, kwargs=kwargs))
+    return _steps(planner, runnable, value, context=context, first=0)
+
+
+def _steps(
+    planner: Planner,
+    runnable: RunnableSequence[Any, Any],
+    value: Any,
+    *,
+    context: StepContext,
+    first: int,
+) -> Any:
+    """The steps from `first` on, and again where a step turns out to give something else."""
+    for index, step in enumerate(runnable.steps[first:], start=first):
+        at = context.at("steps", index, kwargs=context.kwargs if index == 0 else None)
+        value = planner.step(step, value, at)
+        rest = partial(_steps, planner, runnable, context=context, first=index + 1)
+        planner.revise(at, context, rest)
     return value
 
 
@@ -35,17 +50,25 @@ def parallel(
     planner: Planner, runnable: RunnableParallel[Any], value: Any, context: StepContext
 ) -> Any:
     """Every branch gets the same input; `RunnableParallel` drops the keyword arguments."""
-    return {
-        key: planner.step(step, value, context.at("steps", key))
-        for key, step in runnable.steps__.items()
-    }
+    given: dict[str, Any] = {}
+    for key, step in runnable.steps__.items():
+        given[key] = planner.step(step, value, context.at("steps", key))
+        planner.revise(context.at("steps", key), context, partial(_with, given, key))
+    return dict(given)
+
+
+def _with(given: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """All that is given now, one of it another than before."""
+    given[key] = value
+    return dict(given)
 
 
 @rule(RunnableAssign)
 def assign(planner: Planner, runnable: RunnableAssign, value: Any, context: StepContext) -> Any:
     """The input, and over it what the mapper adds."""
-    given = as_dict(value)
-    added = planner.step(runnable.mapper, value, context.at("mapper", kwargs=context.kwargs))
+    given, inside = as_dict(value), context.at("mapper", kwargs=context.kwargs)
+    added = planner.step(runnable.mapper, value, inside)
+    planner.revise(inside, context, lambda other: {**given, **other})
     return {**given, **as_dict(added)}
 
 

@@ -21,7 +21,7 @@ from parrot_integrations.planning.reading.problems import UnreadableError
 from parrot_integrations.planning.reading.reading import read
 from parrot_integrations.planning.structured import JsonValue
 from parrot_integrations.planning.transforms import declared, join, transformed
-from parrot_integrations.planning.values import BreakError, Unknown
+from parrot_integrations.planning.values import BreakError, Entry
 
 _INJECTED = ("run_manager", "runtime", "store", "writer")
 """What LangChain and LangGraph give to parameters of these names."""
@@ -52,8 +52,8 @@ def _given(planner: Planner, function: Any, value: Any, context: StepContext) ->
         return _attributes(function, value)
     if _is_join(function):
         return transformed(planner.plan, [join(function.__self__)], value)
-    if (called := called_with_history(function)) is not None:
-        return called
+    if (step := called_with_history(function)) is not None:
+        return step
     if loads_history(function):
         raise BreakError(
             "reads a history, which planning does not",
@@ -134,7 +134,7 @@ def _plain_function(function: Any) -> FunctionType | None:
 
 def _plan_what_is_returned(planner: Planner, value: Any, context: StepContext) -> None:
     """When the run shows that the function gave a runnable, what that will do is planned."""
-    returned = Unknown()
+    returned = Entry()
     planner.plan.unknowns[*context.key, "returned"] = returned
 
     def plan() -> None:

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from parrot_integrations.langchain.compiling.planner import Planner, StepContext, rule
 from parrot_integrations.langchain.models.parsers import WholeJsonParser, WholePydanticParser
 from parrot_integrations.planning.structured import JsonValue, Schema
-from parrot_integrations.planning.values import Answer, BreakError
+from parrot_integrations.planning.values import Answer, BreakError, Unknown
 
 _CHANGES_TEXTS = ("str_strip_whitespace", "str_to_lower", "str_to_upper")
 
@@ -40,14 +40,20 @@ def pydantic_parser(
 
 
 def _planned(planner: Planner, value: JsonValue, context: StepContext) -> JsonValue:
-    """The run settles it when the parser has parsed."""
+    """The run settles it when the parser has parsed; what was planned on a wrong guess, then anew."""
     planner.plan.unknowns[context.key] = value
+    if not value.schema:
+        parsed = Unknown()
+        planner.revisions.setdefault(context.key, []).append(parsed)
+        value.then(lambda: parsed.settle(value.value) if value.misguessed() else None)
     return value
 
 
 def _answer(parser: JsonOutputParser, value: Any) -> Answer:
     if not isinstance(value, Answer):
         raise BreakError("parses something other than a planned answer")
+    if parser.diff:
+        raise BreakError("gives the differences between parts of an answer")
     return value
 
 

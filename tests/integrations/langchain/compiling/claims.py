@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 from langchain_core.runnables import Runnable
 
-from parrot_integrations.langchain import compile
 from parrot_integrations.planning.session import PlannedSession
 from tests.integrations.langchain.compiling import watching
-from tests.integrations.langchain.compiling.watching import Mode, Recorder, plain
+from tests.integrations.langchain.compiling.watching import Mode, Recorder, plain, submitting
 
 MODES: dict[str, Mode] = {
     "invoke": watching.invoke,
@@ -40,7 +39,7 @@ def claims(
 ) -> Claims:
     """Both runs give the same, or raise the same, with the same events; a batch has the value twice."""
     sessions: list[PlannedSession] = []
-    compiled = compile(build(), on_session=sessions.append)
+    compiled = submitting(build(), sessions.append)
     values = value if mode in SINGLE else [value] * 2
     ahead = len(compiled.plan(values if mode not in SINGLE else [value], config).calls)
     found, expected = _seen(compiled, mode, values, config), _seen(build(), mode, values, config)

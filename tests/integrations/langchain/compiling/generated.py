@@ -20,6 +20,7 @@ from langchain_core.runnables import (
     RouterRunnable,
     Runnable,
     RunnableBranch,
+    RunnableConfig,
     RunnableGenerator,
     RunnableLambda,
     RunnableParallel,
@@ -48,16 +49,18 @@ PROMPTS: dict[str, Any] = {
         ]
     ),
 }
+READ = ("shaped", "calls", "given", "passed on")
 OPAQUE = ("upper", "async", "chosen", "generator", "halves")
 BINDINGS = ("config", "bound", "typed", "heard", "fields", "routed")
-CONCURRENT = {"parallel", "assign", "map"}
+CONCURRENT = {"parallel", "assign", "map", "routed"}
 
 
 def chains() -> st.SearchStrategy[Description]:
     ask = st.tuples(st.just("ask"), st.sampled_from(sorted(PROMPTS)), st.booleans())
     opaque = st.tuples(st.just("opaque"), st.sampled_from(OPAQUE))
     refusing = st.tuples(st.just("refuse"), st.sampled_from("ey"))
-    leaf = st.one_of(ask, ask, ask, opaque, opaque, st.just(("pass",)), refusing)
+    read = st.tuples(st.just("read"), st.sampled_from(READ))
+    leaf = st.one_of(ask, ask, ask, opaque, opaque, read, read, st.just(("pass",)), refusing)
     return st.recursive(leaf, _around, max_leaves=5).filter(_makes_calls)
 
 
@@ -85,7 +88,8 @@ def _makes_calls(description: Description) -> bool:
 
 
 def concurrent(description: Description) -> bool:
-    return any(part[0] in {*CONCURRENT, "each half"} for part in parts(description))
+    several = {*CONCURRENT, "each half"}
+    return any(part[0] in several or part[-1] == "passed on" for part in parts(description))
 
 
 def build(description: Description, llm: ChatParrot) -> Runnable[Any, Any]:
@@ -94,6 +98,8 @@ def build(description: Description, llm: ChatParrot) -> Runnable[Any, Any]:
         return _ask(rest[0], llm.bind(stop=["~"]) if rest[1] else llm)
     if kind == "opaque":
         return _opaque(rest[0])
+    if kind == "read":
+        return _read(rest[0], llm)
     if kind == "refuse":
         return RunnableLambda(_refusing(rest[0]), name="refuse")
     if kind == "pass":
@@ -132,6 +138,32 @@ def _opaque(kind: str) -> Runnable[Any, Any]:
         "async": RunnableLambda(lambda text: text[1:], afunc=later, name="shorter"),
         "chosen": RunnableLambda(choose),
         "halves": RunnableLambda(lambda text: text[: len(text) // 2 + 1], name="half"),
+    }
+    return functions[kind]
+
+
+def _read(kind: str, llm: ChatParrot) -> Runnable[Any, Any]:
+    """Functions whose source tells what they do, as far as it goes."""
+    step = _ask("chat", llm)
+
+    def calls(text: str) -> str:
+        """Two calls, one after the other."""
+        first = step.invoke(text)
+        return step.invoke(f"{first.strip()}.")
+
+    async def acalls(text: str) -> str:
+        first = await step.ainvoke(text)
+        return await step.ainvoke(f"{first.strip()}.")
+
+    def passed_on(text: str, config: RunnableConfig) -> str:
+        results = step.batch([text, text + "!"], config)
+        return "+".join(results)
+
+    functions = {
+        "shaped": RunnableLambda(lambda text: f"<{text.strip().lower()}>", name="shaped"),
+        "calls": RunnableLambda(calls, acalls),
+        "given": RunnableLambda(lambda text: step, name="given"),
+        "passed on": RunnableLambda(passed_on),
     }
     return functions[kind]
 

@@ -1,5 +1,6 @@
 """`barrier`: nothing behind it starts before the run has passed it."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +29,7 @@ def llm(engine: ScriptedEngine) -> Iterator[ChatParrot]:
 
 def refuse(text: str) -> str:
     if "secret" in text:
+        time.sleep(0.3)  # a guard that asks somebody
         raise ValueError("refused")
     return text
 

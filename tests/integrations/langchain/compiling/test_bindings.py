@@ -23,6 +23,7 @@ from parrot_integrations.langchain import ChatParrot, compile
 from tests.doubles import ScriptedEngine
 from tests.integrations.langchain.compiling.chains import ask
 from tests.integrations.langchain.compiling.claims import MODES, SINGLE, claims
+from tests.integrations.langchain.compiling.watching import submitting
 from tests.servers import serving
 
 Wrap = Callable[[Runnable[Any, Any]], Runnable[Any, Any]]
@@ -153,7 +154,7 @@ def test_what_is_retried_of_a_batch_is_planned_as_what_it_is(llm: ChatParrot) ->
     expected = [chain.invoke(text) for text in "abc"]
     failures.update({"b": 1, "c": 1})
     sessions: list[Any] = []
-    assert compile(chain, on_session=sessions.append).batch(list("abc")) == expected
+    assert submitting(chain, sessions.append).batch(list("abc")) == expected
     counts = sessions[0].final
     assert (counts.claimed, counts.unplanned) == (6, 0)
 
@@ -208,6 +209,22 @@ def test_a_fallback_is_planned_when_it_starts(mode: str, llm: ChatParrot) -> Non
 
     found = claims(build, "it", mode)
     assert found.claimed == found.asked == 2
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_comes_after_a_fallback_is_planned_anew(mode: str, llm: ChatParrot) -> None:
+    """The fallback's call and those behind it are claimed; the one that fails, if asked for before."""
+
+    def build() -> Runnable[Any, Any]:
+        broken = ask("FAIL {x}", llm).with_fallbacks([ask("Other {x}", llm)])
+        both = {"y": broken.with_config(tags=["t"]), "x": RunnablePassthrough()}
+        drawn = both | RunnablePassthrough.assign(z=ask("Draw {y} for {x}", llm))
+        return drawn | RunnableLambda(itemgetter("z")) | shout | ask("Sign {z}", llm)
+
+    found = claims(build, "it", mode)
+    runs = 1 if mode in SINGLE else 2
+    assert found.asked == 4 * runs
+    assert 3 * runs <= found.claimed <= 4 * runs
 
 
 @pytest.mark.parametrize("mode", SINGLE)

@@ -49,7 +49,7 @@ class Own(Runnable[Any, Any]):
     """A runnable of the user's own."""
 
     def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
-        return input
+        return vars()["input"]
 
 
 class OwnTemplate(PromptTemplate):

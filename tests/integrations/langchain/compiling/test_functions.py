@@ -28,7 +28,7 @@ from parrot_integrations.planning.session import PlannedSession
 from tests.doubles import ScriptedEngine
 from tests.integrations.langchain.compiling import watching
 from tests.integrations.langchain.compiling.chains import ask
-from tests.integrations.langchain.compiling.watching import Recorder, plain
+from tests.integrations.langchain.compiling.watching import Recorder, plain, submitting
 from tests.servers import serving
 
 Build = Callable[[ChatParrot], Runnable[Any, Any]]
@@ -297,7 +297,7 @@ def test_a_runnable_that_a_function_gave_is_planned_when_it_has(
     runs = 1 if mode in SINGLE else 2
     value: Any = {"x": "it"} if runs == 1 else [{"x": "it"}, {"x": "at"}]
     expected = mode(opaque(llm), value, {"callbacks": [recorders[0]]})
-    compiled = compile(opaque(llm), on_session=sessions.append)
+    compiled = submitting(opaque(llm), sessions.append)
     assert mode(compiled, value, {"callbacks": [recorders[1]]}) == expected
     assert Counter(recorders[1].events) == Counter(recorders[0].events)
     counts = sessions[0].final

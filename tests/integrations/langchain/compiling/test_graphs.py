@@ -84,12 +84,13 @@ def test_events_are_equal(name: str, llm: ChatParrot) -> None:
     assert told[1] == told[0]
 
 
-def test_errors_are_equal(llm: ChatParrot) -> None:
-    """One branch of several fails; what the others write is lost."""
-    case = GRAPHS["fan out"]
-    native, planned = both(case, llm, checkpointer=MemorySaver)
-    value = {"topics": ["sun", "FAIL", "moon"]}
-    for mode in (watching.invoke, watching.ainvoke):
+@pytest.mark.parametrize("mode", [watching.invoke, watching.ainvoke])
+def test_errors_are_equal(mode: Any) -> None:
+    """One branch of several fails, before the others have ended; what these write is lost."""
+    with serving(ScriptedEngine(lambda prompt: prompt * 200)) as url:
+        llm = ChatParrot(base_url=url, temperature=0, max_retries=0)
+        native, planned = both(GRAPHS["fan out"], llm, checkpointer=MemorySaver)
+        value = {"topics": ["sun", "FAIL", "moon"]}
         config = thread()
         with pytest.raises(Exception, match="do not fit") as expected:
             mode(native, value, config)

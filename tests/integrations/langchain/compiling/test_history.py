@@ -14,6 +14,7 @@ from parrot_integrations.langchain import ChatParrot, compile
 from tests.doubles import ScriptedEngine
 from tests.integrations.langchain.compiling.chains import ask
 from tests.integrations.langchain.compiling.claims import MODES, SINGLE, claims
+from tests.integrations.langchain.compiling.watching import submitting
 from tests.servers import serving
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated")
@@ -63,7 +64,7 @@ def test_each_of_a_batch_has_its_own(mode: str, llm: ChatParrot) -> None:
     sessions: list[Any] = []
     configs = [{"configurable": {"session_id": name}} for name in "st"]
     inputs = [{"q": "One?"}, {"q": "Two?"}]
-    compiled = compile(remembering(llm, {}), on_session=sessions.append)
+    compiled = submitting(remembering(llm, {}), sessions.append)
     found = MODES[mode](compiled, inputs, configs)
     assert found == MODES[mode](remembering(llm, {}), inputs, configs)
     assert (sessions[0].final.claimed, sessions[0].final.unplanned) == (4, 0)

@@ -90,7 +90,7 @@ def test_what_reads_a_held_answer_behind_a_break_is_planned_with_it(
 ) -> None:
     chain = (
         RunnablePassthrough.assign(draft=ask("Draft {x}", llm))
-        .assign(note=lambda value: value["draft"].upper())
+        .assign(note=lambda value: value["draft"].title())
         .assign(one=ask("{draft} {note}", llm))
         .assign(two=ask("{one} {draft}", llm))
         .pick(["one", "two"])
@@ -153,12 +153,12 @@ def test_ahead_false_lets_nothing_leave_early(llm: ChatParrot) -> None:
     def guard(value: Any) -> Any:
         raise PermissionError("not this")
 
-    engine_calls: list[PlannedSession] = []
+    sessions: list[PlannedSession] = []
     chain = RunnablePassthrough.assign(checked=guard).assign(a=ask("Secret {x}", llm))
-    compiled = compile(chain, ahead=False, on_session=engine_calls.append)
+    compiled = compile(chain, ahead=False, on_session=sessions.append)
     with pytest.raises(PermissionError):
         compiled.invoke({"x": "it"})
-    assert engine_calls == []
+    assert sessions == []
     assert "ahead=False" in compiled.explain({"x": "it"})
     assert compile(compiled).ahead is False
     assert compile(compiled, ahead=True).ahead is True
@@ -172,7 +172,7 @@ def test_the_observed_copy_is_made_once_and_survives_copies(llm: ChatParrot) -> 
     for each in (compiled, copy.copy(compiled), copy.deepcopy(compiled)):
         assert each.invoke({"x": ["it"]}) == expected
         assert pickle.loads(pickle.dumps(each)).invoke({"x": ["it"]}) == expected
-    behind = compile(chain | str.upper | ask("Hang {z}", llm) | ask("Frame {z}", llm))
+    behind = compile(chain | str.title | ask("Hang {z}", llm) | ask("Frame {z}", llm))
     first = behind.invoke("it")
     kept = behind._observed
     assert kept is not None
@@ -204,7 +204,7 @@ async def test_planning_of_a_big_map_leaves_the_event_loop(llm: ChatParrot) -> N
     assert threading.get_ident() not in threads
 
 
-def test_generate_claims_its_prompts_and_leaves_out_what_cannot_be_sent(llm: ChatParrot) -> None:
+def test_generate_claims_its_prompts(llm: ChatParrot) -> None:
     before = asked_of(llm)
     prompts = [[HumanMessage(text)] for text in ("one", "two", "three")]
     assert [g[0].text for g in llm.generate(prompts).generations] == ["eno", "owt", "eerht"]

@@ -180,10 +180,11 @@ def test_what_is_no_text_is_planned_with_when_it_is_there(
     assert "parses an answer" in compile(build(llm)).explain({"x": "bird"})
 
 
-def test_a_wrong_guess_costs_time_only(llm: ChatParrot) -> None:
-    """Nothing says that it is a number."""
-    chain = loose(llm) | itemgetter("count") | ask("Draw {y}", llm)
-    assert claims(lambda: chain, {"x": "bird"}) == (2, 2, 1)
+@pytest.mark.parametrize("mode", ["invoke", "ainvoke"])
+def test_a_wrong_guess_is_planned_anew(mode: str, llm: ChatParrot) -> None:
+    """Nothing says that it is a number; when the answer is parsed, that is seen."""
+    chain = loose(llm) | itemgetter("count") | ask("Draw {y}", llm) | ask("Frame {z}", llm)
+    assert claims(lambda: chain, {"x": "bird"}, mode) == (3, 3, 3)
 
 
 def test_an_answer_that_is_no_json_fails_as_it_does(llm: ChatParrot) -> None:

@@ -288,7 +288,9 @@ def f(t):
 
 
 def test_what_is_not_known_yet_is_waited_for_only_where_it_is_needed() -> None:
-    passed = written("f = lambda x: {'a': x['a'], 'b': [x['b']], **{'c': x['b']}}")
+    passed = written(
+        "f = lambda x: {'a': x['a'], 'b': [x['b']], **{'c': x['b'] if 'b' in x else x is None}}"
+    )
     unknown = Unknown()
     found = reading(passed, {"a": "a", "b": unknown})
     assert found == {"a": "a", "b": [unknown], "c": unknown}

@@ -1,0 +1,29 @@
+"""Which backend a client is of, and who asks: what is given, else what the environment says."""
+
+import os
+from urllib.parse import urlsplit
+
+from parrot_integrations.client import managed
+from parrot_integrations.client.connections import UNIX
+
+
+def settings(
+    base_url: str | None, api_key: str | None, model: str | None
+) -> tuple[str | None, str | None, str | None]:
+    """The three with the environment's values in place of None; a managed backend's URL is None."""
+    base_url = base_url or os.environ.get("PARROT_BASE_URL")
+    api_key = api_key or os.environ.get("PARROT_API_KEY")
+    root = _root(base_url) if base_url else None
+    return root, api_key or None, managed.named_model(model)
+
+
+def _root(base_url: str) -> str:
+    if base_url.startswith(UNIX):
+        return base_url
+    root = base_url.rstrip("/").removesuffix("/v1").rstrip("/")
+    url = urlsplit(root)
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise ValueError(
+            f"base_url must look like http://127.0.0.1:8642 or unix:/path, not {base_url!r}"
+        )
+    return root
