@@ -30,11 +30,14 @@ class ServingCore:
         self._groups: OrderedDict[str, Ranking] = OrderedDict()
 
     def open(self, tenant: str = "", opening: SessionRequest | None = None) -> Session:
-        """A new session, its program not yet submitted.
+        """A new session, its program not yet submitted; those that the opening names are closed.
 
         Raises:
             OverloadedError: too many are open.
         """
+        for name in opening.closes if opening is not None else ():
+            if (old := self._sessions.get(name)) is not None and old.tenant == tenant:
+                self.close(name)
         if len(self._sessions) >= self.limits.sessions and not self._close_a_thread():
             raise OverloadedError(
                 f"{len(self._sessions)} sessions are open, the most this server takes: close some "

@@ -7,15 +7,16 @@ sent once, and when it fails there is no session.
 
 import asyncio
 import atexit
+import contextlib
 import logging
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Hashable, Mapping
 from concurrent.futures import Future, wait
 from contextvars import Context
 from typing import Any, TypeVar
 
-from parrot_backend.wire.protocol import CallScope, Program
+from parrot_backend.wire.protocol import CLAIMED_HEADER, CallScope, Program
 from parrot_backend.wire.views import SessionView
 from parrot_integrations.client import operations
 from parrot_integrations.client.transport import Transport
@@ -27,6 +28,7 @@ T = TypeVar("T")
 _SECONDS = 5.0
 _SECONDS_PER_CALL = 0.01
 _FLUSH_SECONDS = 1.5
+_LEISURE_SECONDS = 0.3
 
 Submitted = Future[str | None]
 """The session's id, when what was submitted has been answered; None where none was opened."""
@@ -52,6 +54,9 @@ class PendingSession:
         self._scope = scope
         self._id: str | None = None
         self._closing: Future[SessionView | None] | None = None
+        self._unclaimed = 0
+        self._hurry = asyncio.Event()
+        self._carried = False
         self._order = asyncio.Lock()
         self._submitted = _answered(None)
         # A forked child has no thread that would answer.
@@ -64,16 +69,30 @@ class PendingSession:
 
     @property
     def closed(self) -> Future[SessionView | None] | None:
-        """The final counts, when it has been closed; None where nobody has asked for that."""
+        """The final counts, when it has been closed; None where nobody has asked for that.
+
+        They come to None where it was not closed, or by another session's opening.
+        """
+        if self._closing is not None and not self._closing.done():
+            _owner().soon(self._hurry.set)
         return self._closing
+
+    def heard(self, headers: Mapping[str, str]) -> None:
+        """A request of the session was answered: whether it claimed a call, the headers tell."""
+        self._unclaimed -= headers.get(CLAIMED_HEADER) == "true"
 
     def submit(self, program: Program) -> None:
         """Send a program behind those before it; the first one opens the session."""
         if self._closing is None:
+            self._unclaimed += len(program.calls)
             self._submitted = _owner().post(self._submit(program))
 
     def close(self) -> None:
-        """End the session, behind what is on its way."""
+        """End the session, behind what is on its way.
+
+        Where all of its calls have been claimed there is nothing to be cancelled, and so no hurry: the
+        next session's opening closes it too.
+        """
         if self._closing is None:
             self._closing = _owner().post(self._close())
 
@@ -91,8 +110,14 @@ class PendingSession:
     async def _send(self, program: Program) -> None:
         timeout = _SECONDS + _SECONDS_PER_CALL * len(program.calls)
         if self._id is None:
-            opening = operations.open_session(program, self._scope)
-            self._id = (await self._transport.aonce(opening, timeout)).id
+            over = _owner().over.pop(self._transport.key, {})
+            opening = operations.open_session(program, self._scope, list(over))
+            try:
+                self._id = (await self._transport.aonce(opening, timeout)).id
+            finally:
+                for session in over.values():
+                    session._carried = self._id is not None
+                    session._hurry.set()
         else:
             await self._transport.aonce(operations.submit(self._id, program), timeout)
 
@@ -101,16 +126,32 @@ class PendingSession:
             async with self._order:
                 if self._id is None:
                     return None
+                if not self._unclaimed and await self._is_closed_by_another(self._id):
+                    return None
                 return await self._transport.aonce(operations.close_session(self._id), _SECONDS)
         except (Exception, asyncio.CancelledError) as error:
             logger.info("session %s was not closed, it will expire: %s", self._id, error)
             return None
 
+    async def _is_closed_by_another(self, session_id: str) -> bool:
+        """Whether an opening that comes soon closes it too."""
+        over = _owner().over
+        over.setdefault(self._transport.key, {})[session_id] = self
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), _LEISURE_SECONDS)
+        if over.get(self._transport.key, {}).pop(session_id, None) is None:
+            await asyncio.wait_for(self._hurry.wait(), _SECONDS)  # of the opening that took it
+        return self._carried
+
 
 class _Owner:
-    """The thread that sends, with the event loop that its connections belong to."""
+    """The thread that sends, with the event loop that its connections belong to.
+
+    `over` has, by backend, the sessions that the next opening may close.
+    """
 
     def __init__(self) -> None:
+        self.over: dict[Hashable, dict[str, PendingSession]] = {}
         self._loop = asyncio.new_event_loop()
         self._over = asyncio.Event()
         self._ending = False
@@ -132,6 +173,10 @@ class _Owner:
         self._loop.call_soon_threadsafe(self._begin, work, future, context=Context())
         return future
 
+    def soon(self, act: Callable[[], object]) -> None:
+        """Have something done in the thread."""
+        self._loop.call_soon_threadsafe(act)
+
     def _begin(self, work: Coroutine[Any, Any, T | None], future: Future[T | None]) -> None:
         def finish(task: asyncio.Task[T | None]) -> None:
             failed = task.cancelled() or task.exception() is not None
@@ -141,10 +186,16 @@ class _Owner:
 
     def end(self, seconds: float) -> None:
         """Finish what is on its way, within so many seconds, and close the connections."""
+        self.soon(self._hurry)
         wait(list(self._pending), seconds)
         self._ending = True
         self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join(seconds)
+
+    def _hurry(self) -> None:
+        for sessions in self.over.values():
+            for session in sessions.values():
+                session._hurry.set()
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:

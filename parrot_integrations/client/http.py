@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Generator, Hashable, Mapping
 from contextlib import aclosing
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -201,7 +202,9 @@ class ParrotClient(Transport):
         """The request, and what it must not overtake: the plan that it may claim a call of."""
         session = active_sessions.get().get(self.key)
         operation = operations.chat(body, self._scope(scope))
-        return operation, session.submitted if session is not None else None
+        if session is None:
+            return operation, None
+        return replace(operation, on_head=session.heard), session.submitted
 
     def _joined(
         self, operation: Operation[dict[str, Any]], submitted: Submitted | None

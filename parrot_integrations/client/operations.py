@@ -3,7 +3,7 @@
 No input or output happens here, so that the sync and the async client share all of it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
@@ -20,7 +20,7 @@ class Operation(Generic[T]):
     """One request, and how its JSON answer is read.
 
     `path` is relative to the backend's root, `params` is its query. Its JSON is `body`, or `content`
-    where it is written already.
+    where it is written already. `on_head` hears the headers of a good answer.
     """
 
     method: str
@@ -30,6 +30,7 @@ class Operation(Generic[T]):
     content: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+    on_head: Callable[[Mapping[str, str]], None] | None = None
 
     @property
     def in_session(self) -> bool:
@@ -70,13 +71,16 @@ def models() -> Operation[list[dict[str, Any]]]:
     return Operation("GET", "/v1/models", _data)
 
 
-def open_session(program: Program | None, scope: CallScope) -> Operation[SessionView]:
-    """A new session, its first program submitted with it."""
+def open_session(
+    program: Program | None, scope: CallScope, closes: Sequence[str] = ()
+) -> Operation[SessionView]:
+    """A new session, its first program submitted with it; sessions that are over are closed by it."""
     opening = SessionRequest(
         program=packed(program) if program is not None else None,
         objective=scope.objective or "latency",
         thread=scope.thread,
         tags=scope.tags,
+        closes=list(closes),
     )
     return _posted("/v1/sessions", opening)
 

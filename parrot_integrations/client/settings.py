@@ -7,6 +7,11 @@ from parrot_integrations.client import managed
 from parrot_integrations.client.connections import UNIX
 
 
+def is_named(base_url: str | None) -> bool:
+    """Whether a backend is named, here or in the environment; else one is managed."""
+    return bool(base_url or os.environ.get("PARROT_BASE_URL"))
+
+
 def settings(
     base_url: str | None, api_key: str | None, model: str | None
 ) -> tuple[str | None, str | None, str | None]:

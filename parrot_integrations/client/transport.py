@@ -212,7 +212,7 @@ class Transport:
             response = http.send(self._request(http, root, operation, timeout), stream=stream)
             if response.is_error:
                 response.read()
-        return checked(response)
+        return _heard(operation, checked(response))
 
     async def _aattempt(
         self, operation: Operation[T], stream: bool, timeout: httpx.Timeout | None = None
@@ -224,7 +224,7 @@ class Transport:
             response = await http.send(request, stream=stream)
             if response.is_error:
                 await response.aread()
-        return checked(response)
+        return _heard(operation, checked(response))
 
     def _request(
         self,
@@ -256,3 +256,9 @@ class Transport:
     ) -> tuple[Operation[T], float]:
         """What to send after a failed attempt, and after how many seconds; or raises the error."""
         return recovery(operation, error, attempt, self.max_retries)
+
+
+def _heard(operation: Operation[Any], response: httpx.Response) -> httpx.Response:
+    if operation.on_head is not None:
+        operation.on_head(response.headers)
+    return response

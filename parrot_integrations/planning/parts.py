@@ -5,8 +5,9 @@ asks for it, would not start any earlier: it is held back, and the client asks f
 is an input of the calls that read it.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from itertools import islice
+from typing import Any
 
 from parrot_backend.program.graph import Node, inputs_of
 from parrot_backend.wire.protocol import SemanticCall
@@ -20,10 +21,17 @@ class Parts:
     """Takes a plan's nodes as they are planned, and gives them in the parts that are submitted.
 
     `held` has the ids of the calls that no part has; with `everything`, none is held back that can be
-    submitted. `variables` and `unknowns` are the plan's own.
+    submitted. `variables` and `unknowns` are the plan's own; `precedes` tells of two steps' keys
+    whether the first step has ended when the second begins.
     """
 
-    def __init__(self, variables: Mapping[str, str], unknowns: Mapping[Hashable, Unknown]) -> None:
+    def __init__(
+        self,
+        variables: Mapping[str, str],
+        unknowns: Mapping[Hashable, Unknown],
+        precedes: Callable[[Any, Any], bool],
+    ) -> None:
+        self._precedes = precedes
         self.held: list[str] = []
         self.everything = False
         self._variables = variables
@@ -104,7 +112,9 @@ class Parts:
         for key, unknown in islice(self._unknowns.items(), self._places[call.output]):
             if key == self._keys[call.output]:
                 return False
-            if not unknown.settled and not isinstance(unknown, Entry):
+            if unknown.settled or isinstance(unknown, Entry):
+                continue
+            if self._precedes(key, self._keys[call.output]):
                 return True
         return False
 

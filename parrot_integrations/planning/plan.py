@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,10 +38,11 @@ class Plan:
     Building it has no side effect. `program()` is all of it; `take()` is what of it is to be
     submitted next, as a plan goes on when values behind graph breaks become known. `client` is of
     the one backend that all calls go to, and `concurrency` says how many calls of a group may run
-    at once.
+    at once; `precedes` tells of the keys of two steps, noted in this order, whether the first ends
+    before the second begins.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, precedes: Callable[[Any, Any], bool] = lambda first, second: True) -> None:
         self.client: ParrotClient | None = None
         self.calls: list[SemanticCall] = []
         self.variables: dict[str, str] = {}
@@ -53,7 +54,7 @@ class Plan:
         self._inputs: dict[tuple[str, str], Variable] = {}
         self._transformed: dict[Hashable, Text] = {}
         self._numbers: Counter[str] = Counter()
-        self._parts = Parts(self.variables, self.unknowns)
+        self._parts = Parts(self.variables, self.unknowns, precedes)
 
     @property
     def open(self) -> bool:

@@ -50,7 +50,9 @@ class PlannedSession:
     @property
     def final(self) -> SessionView | None:
         """The final counts, when the run is over and the backend has told them."""
-        return self._pending.closed.result() if self._pending.closed is not None else None
+        if (closed := self._pending.closed) is None:
+            return None
+        return closed.result() or (self.client.session(self.id) if self.opened else None)
 
     def view(self) -> SessionView:
         """Counts as they stand; the final ones when the run is over."""
@@ -118,6 +120,11 @@ class PlannedRun:
             self._session.close()
         except Exception as error:
             logger.info("the session was not closed, it will expire: %s", error)
+
+    @property
+    def began(self) -> bool:
+        """Whether anything was submitted."""
+        return self._session is not None
 
     @contextmanager
     def active(self) -> Iterator[None]:

@@ -24,6 +24,7 @@ from parrot_backend.wire.protocol import Objective
 from parrot_integrations.langchain.compiling import rules as rules  # registers them
 from parrot_integrations.langchain.compiling.explaining import Explaining
 from parrot_integrations.langchain.compiling.graphs.found import compiled_graph, is_graph
+from parrot_integrations.langchain.compiling.idle import Idle
 from parrot_integrations.langchain.compiling.observed import Observed
 from parrot_integrations.langchain.compiling.planner import Planner, StepContext, rule
 from parrot_integrations.langchain.compiling.rebuilt import observed
@@ -67,6 +68,7 @@ class CompiledRunnable(Explaining, RunnableBindingBase[Input, Output]):  # type:
 
     on_session: OnSession | None = Field(default=None, exclude=True)
     _observed: tuple[Any, Observed] | None = PrivateAttr(default=None)
+    _idle: tuple[Any, Idle] | None = PrivateAttr(default=None)
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
@@ -75,7 +77,7 @@ class CompiledRunnable(Explaining, RunnableBindingBase[Input, Output]):  # type:
 
     def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:
         """`invoke` of the original, planned."""
-        with self._run(self.plan([input], config, kwargs)) as run, run.active():
+        with self._run([input], config, kwargs) as run, run.active():
             output: Output = run.native.invoke(input, config, **kwargs)
             return output
 
@@ -83,7 +85,7 @@ class CompiledRunnable(Explaining, RunnableBindingBase[Input, Output]):  # type:
         self, input: Input, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Output:
         """`ainvoke` of the original, planned."""
-        with self._run(await self._aplan([input], config, kwargs)) as run, run.active():
+        with await self._arun([input], config, kwargs) as run, run.active():
             output: Output = await run.native.ainvoke(input, config, **kwargs)
             return output
 
@@ -95,7 +97,7 @@ class CompiledRunnable(Explaining, RunnableBindingBase[Input, Output]):  # type:
     ) -> list[Output]:
         """`batch` of the original; all inputs are one plan."""
         configs = get_config_list(config, len(inputs)) if inputs else []
-        with self._run(self.plan(inputs, configs, kwargs)) as run, run.active():
+        with self._run(inputs, configs, kwargs) as run, run.active():
             return run.native.batch(inputs, configs, **kwargs)
 
     async def abatch(
@@ -106,7 +108,7 @@ class CompiledRunnable(Explaining, RunnableBindingBase[Input, Output]):  # type:
     ) -> list[Output]:
         """`abatch` of the original; all inputs are one plan."""
         configs = get_config_list(config, len(inputs)) if inputs else []
-        with self._run(await self._aplan(inputs, configs, kwargs)) as run, run.active():
+        with await self._arun(inputs, configs, kwargs) as run, run.active():
             return await run.native.abatch(inputs, configs, **kwargs)
 
     def batch_as_completed(  # type: ignore[override]
@@ -115,7 +117,7 @@ class CompiledRunnable(Explaining, RunnableBindingBase[Input, Output]):  # type:
         """`batch_as_completed` of the original; all inputs are one plan."""
         configs = get_config_list(config, len(inputs)) if inputs else []
         yield from self._iterate(
-            self.plan(inputs, configs, kwargs),
+            self._run(inputs, configs, kwargs),
             lambda native: native.batch_as_completed(inputs, configs, **kwargs),
         )
 
@@ -125,7 +127,7 @@ class CompiledRunnable(Explaining, RunnableBindingBase[Input, Output]):  # type:
         """`abatch_as_completed` of the original; all inputs are one plan."""
         configs = get_config_list(config, len(inputs)) if inputs else []
         return self._aiterate(
-            lambda: self._aplan(inputs, configs, kwargs),
+            lambda: self._arun(inputs, configs, kwargs),
             lambda native: native.abatch_as_completed(inputs, configs, **kwargs),
         )
 
@@ -133,15 +135,15 @@ class CompiledRunnable(Explaining, RunnableBindingBase[Input, Output]):  # type:
         self, input: Input, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Iterator[Output]:
         """`stream` of the original, planned."""
-        plan = self.plan([input], config, kwargs)
-        yield from self._iterate(plan, lambda native: native.stream(input, config, **kwargs))
+        run = self._run([input], config, kwargs)
+        yield from self._iterate(run, lambda native: native.stream(input, config, **kwargs))
 
     def astream(
         self, input: Input, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Output]:
         """`astream` of the original, planned."""
         return self._aiterate(
-            lambda: self._aplan([input], config, kwargs),
+            lambda: self._arun([input], config, kwargs),
             lambda native: native.astream(input, config, **kwargs),
         )
 
@@ -151,7 +153,7 @@ class CompiledRunnable(Explaining, RunnableBindingBase[Input, Output]):  # type:
         """`transform` of the original, planned when the input has come to its end."""
         active = outside()
         yield from self._iterate(
-            self.plan([Unknown()], config, kwargs),
+            self._run([Unknown()], config, kwargs),
             lambda native: native.transform(input_chunks(active, input), config, **kwargs),
         )
 
@@ -161,7 +163,7 @@ class CompiledRunnable(Explaining, RunnableBindingBase[Input, Output]):  # type:
         """`atransform` of the original, planned when the input has come to its end."""
         active = outside()
         return self._aiterate(
-            lambda: self._aplan([Unknown()], config, kwargs),
+            lambda: self._arun([Unknown()], config, kwargs),
             lambda native: native.atransform(ainput_chunks(active, input), config, **kwargs),
         )
 
@@ -172,7 +174,7 @@ class CompiledRunnable(Explaining, RunnableBindingBase[Input, Output]):  # type:
         if kwargs.get("version") == "v3":
             return cast("AsyncIterator[Any]", super().astream_events(input, config, **kwargs))
         return self._aiterate(
-            lambda: self._aplan([input], config, {}),
+            lambda: self._arun([input], config, {}),
             lambda native: native.astream_events(input, config, **kwargs),
         )
 
@@ -223,12 +225,6 @@ class CompiledRunnable(Explaining, RunnableBindingBase[Input, Output]):  # type:
             }
         return ensure_config(given)
 
-    async def _aplan(self, inputs: Sequence[Any], config: Any, kwargs: Mapping[str, Any]) -> Plan:
-        """As `plan`; planning that takes long leaves the event loop."""
-        if is_big(inputs):
-            return await asyncio.to_thread(self.plan, inputs, config, kwargs)
-        return self.plan(inputs, config, kwargs)
-
     def _bound_to(self, bound: Runnable[Any, Any]) -> Runnable[Any, Any]:
         return RunnableBinding(
             bound=bound,
@@ -237,9 +233,26 @@ class CompiledRunnable(Explaining, RunnableBindingBase[Input, Output]):  # type:
             config_factories=self.config_factories,
         )
 
-    def _run(self, plan: Plan) -> CompiledRun:
+    def _run(self, inputs: Sequence[Any], config: Any, kwargs: Mapping[str, Any]) -> CompiledRun:
+        idle = self._known_idle()
+        plan = Plan() if idle.knows(inputs) else self.plan(inputs, config, kwargs)
         native = self._bound_to(self._observed_copy() if plan.open else self.bound)
-        return CompiledRun(native, plan, self.objective, self.on_session)
+        return CompiledRun(native, plan, self.objective, self.on_session, lambda: idle.note(inputs))
+
+    async def _arun(
+        self, inputs: Sequence[Any], config: Any, kwargs: Mapping[str, Any]
+    ) -> CompiledRun:
+        """As `_run`; planning that takes long leaves the event loop."""
+        if is_big(inputs):
+            return await asyncio.to_thread(self._run, inputs, config, kwargs)
+        return self._run(inputs, config, kwargs)
+
+    def _known_idle(self) -> Idle:
+        """Made anew when anything is changed that decides what is planned and submitted."""
+        of = self.bound, self.ahead, self.submits_all
+        if self._idle is None or self._idle[0] != of:
+            self._idle = of, Idle(self.bound)
+        return self._idle[1]
 
     def _observed_copy(self) -> Observed:
         if self._observed is None or self._observed[0] is not self.bound:
@@ -247,20 +260,20 @@ class CompiledRunnable(Explaining, RunnableBindingBase[Input, Output]):  # type:
         return self._observed[1]
 
     def _iterate(
-        self, plan: Plan, start: Callable[[Runnable[Any, Any]], Iterator[Any]]
+        self, run: CompiledRun, start: Callable[[Runnable[Any, Any]], Iterator[Any]]
     ) -> Iterator[Any]:
         """The session is active while the original works, not while the consumer has the item."""
-        with self._run(plan) as run:
+        with run:
             with run.active():
                 items = start(run.native)
             yield from drawn(run.active, items)
 
     async def _aiterate(
         self,
-        plan: Callable[[], Awaitable[Plan]],
+        begin: Callable[[], Awaitable[CompiledRun]],
         start: Callable[[Runnable[Any, Any]], AsyncIterator[Any]],
     ) -> AsyncGenerator[Any, None]:
-        with self._run(await plan()) as run:
+        with await begin() as run:
             with run.active():
                 items = start(run.native)
             async with aclosing(adrawn(run.active, items)) as drawn_items:

@@ -48,7 +48,9 @@ class StepContext:
 
     def at(self, *place: int | str, kwargs: Mapping[str, Any] | None = None) -> "StepContext":
         """For a step inside; without `kwargs` it gets no keyword arguments."""
-        return replace(self, place=self.place + place, kwargs=kwargs or {})
+        return StepContext(
+            kwargs or {}, self.configurable, self.place + place, self.elements, self.concurrency
+        )
 
     def element(self, index: int) -> "StepContext":
         """For one element of a map."""
@@ -114,7 +116,7 @@ class Planner:
     """Walks a runnable with symbolic values and collects a plan for one backend."""
 
     def __init__(self) -> None:
-        self.plan = Plan()
+        self.plan = Plan(_precedes)
         self.calls_in_functions: dict[Hashable, dict[StepPath, Any]] = {}
         """What steps gave that functions call, by the function's key and the call's place."""
         self.revisions: dict[Hashable, list[Unknown]] = {}
@@ -130,7 +132,10 @@ class Planner:
         self._attempt(runnable, value, context, result)
         if result.settled:
             return result.value
-        self.plan.unknowns[context.key] = result
+        if (
+            "calls" not in context.place
+        ):  # what functions call is not observed: nobody would settle it
+            self.plan.unknowns[context.key] = result
         return result
 
     def revise(self, inner: StepContext, outer: StepContext, to: Callable[[Any], Any]) -> None:
@@ -214,6 +219,17 @@ class Planner:
         if found is None:
             raise unplanned(runnable)
         return found(self, runnable, value, context)
+
+
+def _precedes(first: tuple[StepPath, Any], second: tuple[StepPath, Any] | None) -> bool:
+    """Steps of a sequence follow one another, and an input; branches run side by side."""
+    pairs = enumerate(zip(first[0], second[0], strict=False)) if second is not None else ()
+    different = next((index for index, (one, other) in pairs if one != other), None)
+    if different is None:
+        return second is None
+    return different == 0 or (
+        first[0][different - 1] == "steps" and type(first[0][different]) is int
+    )
 
 
 def _settle(result: Unknown, to: Callable[[Any], Any], other: Unknown) -> None:

@@ -27,7 +27,10 @@ _END: Any = object()
 
 
 class CompiledRun(PlannedRun):
-    """One run of a compiled runnable, whose original is run as `native`."""
+    """One run of a compiled runnable, whose original is run as `native`.
+
+    `on_idle` is called when it has come to its end and had nothing to submit.
+    """
 
     def __init__(
         self,
@@ -35,10 +38,17 @@ class CompiledRun(PlannedRun):
         plan: Plan,
         objective: Objective | None,
         on_session: OnSession | None,
+        on_idle: Callable[[], None],
     ) -> None:
         super().__init__(plan, objective, on_session)
         self.native = native
         self._observer = RunObserver(plan, self)
+        self._on_idle = on_idle
+
+    def __exit__(self, *raised: object) -> None:
+        super().__exit__()
+        if raised[:1] == (None,) and not self.began:
+            self._on_idle()
 
     @contextmanager
     def active(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ from pydantic import (
 
 from parrot_integrations.client import ParrotClient, shared_client
 from parrot_integrations.client.parameters import merged_parameters
+from parrot_integrations.client.settings import is_named
 from parrot_integrations.client.timeouts import timeouts
 from parrot_integrations.langchain.models.arguments import with_model_kwargs
 from parrot_integrations.langchain.models.errors import model_errors
@@ -222,7 +223,7 @@ class ParrotSettings(BaseModel):
     @property
     def _requested_model(self) -> str | None:
         """A managed backend serves our model and no other, under a name of its own choice."""
-        return self.model if self.client.base_url else None
+        return self.model if is_named(self.base_url) else None
 
     @property
     def _identifying_params(self) -> Mapping[str, Any]:

@@ -8,7 +8,6 @@ from types import BuiltinMethodType, FunctionType, MethodType
 from typing import Any, cast
 
 from langchain_core.runnables import Runnable, RunnableLambda
-from langchain_core.runnables.utils import accepts_config
 
 from parrot_integrations.langchain.compiling.history import called_with_history, loads_history
 from parrot_integrations.langchain.compiling.planner import Planner, StepContext, rule
@@ -112,7 +111,7 @@ def _injected(function: Any, context: StepContext) -> dict[str, Any]:
     code = getattr(_plain_function(function), "__code__", None)
     names = () if code is None else code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     found: dict[str, Any] = {name: Injected(name) for name in _INJECTED if name in names}
-    if code is not None and accepts_config(function):
+    if "config" in names:
         found["config"] = RunConfig(context.configurable)
     return found
 
