@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from parrot_backend.wire.protocol import CLAIMED_HEADER, CallScope, Program
 from parrot_backend.wire.views import SessionView
 from parrot_integrations.client import operations
-from parrot_integrations.client.transport import Transport
+from parrot_integrations.client.transport.sending import Transport
 
 logger = logging.getLogger(__name__)
 

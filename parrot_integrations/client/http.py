@@ -18,9 +18,9 @@ from parrot_integrations.client import operations
 from parrot_integrations.client.background import PendingSession, Submitted
 from parrot_integrations.client.operations import Operation
 from parrot_integrations.client.scope import active_scope
-from parrot_integrations.client.settings import settings
-from parrot_integrations.client.timeouts import GivenTimeout, Timeouts, timeouts
-from parrot_integrations.client.transport import Transport
+from parrot_integrations.client.transport.sending import Transport
+from parrot_integrations.client.transport.settings import settings
+from parrot_integrations.client.transport.timeouts import GivenTimeout, Timeouts, timeouts
 
 active_sessions: ContextVar[Mapping[Hashable, PendingSession]] = ContextVar(
     "parrot_active_sessions", default=MappingProxyType({})

@@ -15,7 +15,8 @@ from parrot_integrations.client.errors import ParrotError
 from parrot_integrations.client.scope import task_group
 from parrot_integrations.client.sessions import ParrotSession, parrot_session
 from parrot_integrations.langchain.compiling.barrier import Barrier, barrier
-from parrot_integrations.langchain.compiling.compiled import CompiledRunnable, compile
+from parrot_integrations.langchain.compiling.compiled import CompiledRunnable
+from parrot_integrations.langchain.compiling.entry import compile
 from parrot_integrations.langchain.compiling.join import JoinTexts, join_texts
 from parrot_integrations.langchain.models.chat_models import ChatParrot
 from parrot_integrations.langchain.models.errors import (

@@ -9,9 +9,9 @@ from typing import Any
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from parrot_backend.wire.protocol import Objective
-from parrot_integrations.planning.comparing import ORDER, Timed, Way
+from parrot_integrations.planning.explaining.comparing import ORDER, Timed, Way
+from parrot_integrations.planning.explaining.report import Format, check, report
 from parrot_integrations.planning.plan import Plan
-from parrot_integrations.planning.report import Format, check, report
 from parrot_integrations.planning.session import OnSession, PlannedSession, run_objective
 
 

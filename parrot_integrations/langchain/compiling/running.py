@@ -12,8 +12,12 @@ from langchain_core.runnables import Runnable, RunnableConfig
 
 from parrot_backend.wire.protocol import Objective
 from parrot_integrations.client import active_sessions
-from parrot_integrations.langchain.compiling.native import RunObserver, current, observed_by
-from parrot_integrations.langchain.compiling.observed import Execution, aclose, close
+from parrot_integrations.langchain.compiling.observing.native import (
+    RunObserver,
+    current,
+    observed_by,
+)
+from parrot_integrations.langchain.compiling.observing.observed import Execution, aclose, close
 from parrot_integrations.langchain.compiling.planner import StepPath
 from parrot_integrations.planning.plan import Plan
 from parrot_integrations.planning.session import OnSession, PlannedRun

@@ -18,8 +18,8 @@ from pydantic import (
 
 from parrot_integrations.client import ParrotClient, shared_client
 from parrot_integrations.client.parameters import merged_parameters
-from parrot_integrations.client.settings import is_named
-from parrot_integrations.client.timeouts import timeouts
+from parrot_integrations.client.transport.settings import is_named
+from parrot_integrations.client.transport.timeouts import timeouts
 from parrot_integrations.langchain.models.arguments import with_model_kwargs
 from parrot_integrations.langchain.models.errors import model_errors
 from parrot_integrations.langchain.models.results import PROVIDER

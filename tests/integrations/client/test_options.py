@@ -11,7 +11,7 @@ import pytest
 
 from parrot_integrations.client import ParrotClient, shared_client
 from parrot_integrations.client.errors import BackendTimeoutError
-from parrot_integrations.client.timeouts import timeouts
+from parrot_integrations.client.transport.timeouts import timeouts
 from tests.integrations.replies import Reply, replying
 
 BODY = {"messages": [{"role": "user", "content": "abc"}]}

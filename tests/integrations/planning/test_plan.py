@@ -5,8 +5,8 @@ import pytest
 
 from parrot_backend.program.graph import Graph
 from parrot_backend.program.render import render_call, render_transform
-from parrot_integrations.planning.explain import explain
-from parrot_integrations.planning.overview import overview
+from parrot_integrations.planning.explaining.explain import explain
+from parrot_integrations.planning.explaining.overview import overview
 from parrot_integrations.planning.plan import Plan
 from parrot_integrations.planning.values import (
     BreakError,

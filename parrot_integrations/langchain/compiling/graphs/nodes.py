@@ -14,7 +14,7 @@ from langgraph.types import Send
 
 from parrot_integrations.langchain.compiling.calls import makes_calls
 from parrot_integrations.langchain.compiling.graphs.run import GraphRun, Task
-from parrot_integrations.langchain.compiling.rebuilt import observed
+from parrot_integrations.langchain.compiling.observing.rebuilt import observed
 from parrot_integrations.planning.session import ResolvedValues
 
 Writes = Sequence[tuple[str, Any]]

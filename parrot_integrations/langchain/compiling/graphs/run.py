@@ -13,7 +13,7 @@ from typing import Any
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from parrot_integrations.langchain.compiling.graphs.planning import Planning
-from parrot_integrations.langchain.compiling.native import RunObserver, observed_by
+from parrot_integrations.langchain.compiling.observing.native import RunObserver, observed_by
 from parrot_integrations.langchain.compiling.planner import Planner, StepContext
 from parrot_integrations.planning.plan import Plan
 from parrot_integrations.planning.session import PlannedRun, ResolvedValues

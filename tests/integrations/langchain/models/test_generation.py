@@ -180,7 +180,7 @@ def good() -> Reply:
 
 @pytest.mark.parametrize("bad", [failure(429, **{"Retry-After": "0"}), failure(503), Reply(None)])
 def test_what_may_succeed_later_is_asked_again(bad: Reply, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parrot_integrations.client.retries._FIRST_DELAY", 0.01)
+    monkeypatch.setattr("parrot_integrations.client.transport.retries._FIRST_DELAY", 0.01)
     with replying(bad, good()) as server:
         assert ChatParrot(base_url=server.url, max_retries=1).invoke("x").content == "y"
         assert len(server.requests) == 2

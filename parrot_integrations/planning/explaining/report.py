@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from typing import Any, Literal, Self, get_args
 
 from parrot_backend.wire.protocol import Objective
-from parrot_integrations.planning.analyze import analyze
-from parrot_integrations.planning.comparing import Timed
-from parrot_integrations.planning.comparing import compared as in_words
-from parrot_integrations.planning.drawing import drawing
-from parrot_integrations.planning.explain import explain
-from parrot_integrations.planning.exported import as_json
-from parrot_integrations.planning.html import html
-from parrot_integrations.planning.mermaid import mermaid
-from parrot_integrations.planning.overview import overview
+from parrot_integrations.planning.explaining.analyze import analyze
+from parrot_integrations.planning.explaining.comparing import Timed
+from parrot_integrations.planning.explaining.comparing import compared as in_words
+from parrot_integrations.planning.explaining.drawing import drawing
+from parrot_integrations.planning.explaining.explain import explain
+from parrot_integrations.planning.explaining.exported import as_json
+from parrot_integrations.planning.explaining.html import html
+from parrot_integrations.planning.explaining.mermaid import mermaid
+from parrot_integrations.planning.explaining.overview import overview
+from parrot_integrations.planning.explaining.run import Run
 from parrot_integrations.planning.plan import Plan
-from parrot_integrations.planning.run import Run
 from parrot_integrations.planning.session import PlannedSession
 
 Format = Literal["text", "html", "json", "mermaid"]

@@ -8,7 +8,7 @@ from parrot_integrations.client.errors import (
     OverloadedError,
     ServerError,
 )
-from parrot_integrations.client.sse import EventDecoder
+from parrot_integrations.client.transport.sse import EventDecoder
 
 BODY = 'data: {"n": 1}\n\n: a comment\n\ndata: {"text": "a\u2028b\u0085c"}\r\n\r\ndata: [DONE]\n\n'
 EVENTS = [{"n": 1}, {"text": "a\u2028b\u0085c"}]

@@ -3,8 +3,8 @@
 import time
 from dataclasses import replace
 
-from parrot_integrations.planning.explain import explain
-from parrot_integrations.planning.overview import overview
+from parrot_integrations.planning.explaining.explain import explain
+from parrot_integrations.planning.explaining.overview import overview
 from parrot_integrations.planning.plan import Plan
 from parrot_integrations.planning.values import Break, Text, Unknown
 from tests.integrations.planning.plans import ask, map_reduce, refine

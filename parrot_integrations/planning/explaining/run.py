@@ -8,9 +8,9 @@ from parrot_backend.program.critical_path import calls_read, critical_path, is_a
 from parrot_backend.program.graph import Graph
 from parrot_backend.wire.protocol import SemanticCall
 from parrot_backend.wire.views import CallView, GraphView
-from parrot_integrations.planning.marking import length, marked
-from parrot_integrations.planning.overview import Overview
-from parrot_integrations.planning.sharing import Share
+from parrot_integrations.planning.explaining.marking import length, marked
+from parrot_integrations.planning.explaining.overview import Overview
+from parrot_integrations.planning.explaining.sharing import Share
 
 # Beyond its text a prompt shares what the chat template puts around it, and a text's part of the
 # tokens is only about its part of the characters.

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from parrot_backend.program.analysis import Deduction
-from parrot_integrations.planning.marking import counted, span
+from parrot_integrations.planning.explaining.marking import counted, span
 
 _FEEDS = re.compile(r"(.+)\.inputs(?:\.(\d+))?")
 

@@ -7,9 +7,9 @@ from typing import Any, Literal
 from parrot_backend.program.graph import inputs_of
 from parrot_backend.wire.protocol import SemanticCall
 from parrot_backend.wire.views import CallView
-from parrot_integrations.planning.explain import name_of, named
-from parrot_integrations.planning.marking import counted, length, short
-from parrot_integrations.planning.overview import Alike, Overview
+from parrot_integrations.planning.explaining.explain import name_of, named
+from parrot_integrations.planning.explaining.marking import counted, length, short
+from parrot_integrations.planning.explaining.overview import Alike, Overview
 
 Kind = Literal["input", "transform", "call", "break"]
 

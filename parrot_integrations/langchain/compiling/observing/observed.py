@@ -12,7 +12,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import get_config_list
 
-from parrot_integrations.langchain.compiling.native import (
+from parrot_integrations.langchain.compiling.observing.native import (
     MapIndices,
     ResolvedValues,
     RunObserver,

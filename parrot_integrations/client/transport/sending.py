@@ -10,15 +10,19 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from parrot_integrations.client import managed
-from parrot_integrations.client.answers import checked, read, translated
-from parrot_integrations.client.connections import CallersConnections, Connections, address
 from parrot_integrations.client.errors import BackendTimeoutError, ParrotError
-from parrot_integrations.client.headers import request_headers
 from parrot_integrations.client.operations import Operation
-from parrot_integrations.client.retries import recovery
-from parrot_integrations.client.settings import settings
-from parrot_integrations.client.sse import EventDecoder
-from parrot_integrations.client.timeouts import DEFAULT_TIMEOUTS, GivenTimeout, timeouts
+from parrot_integrations.client.transport.answers import checked, read, translated
+from parrot_integrations.client.transport.connections import (
+    CallersConnections,
+    Connections,
+    address,
+)
+from parrot_integrations.client.transport.headers import request_headers
+from parrot_integrations.client.transport.retries import recovery
+from parrot_integrations.client.transport.settings import settings
+from parrot_integrations.client.transport.sse import EventDecoder
+from parrot_integrations.client.transport.timeouts import DEFAULT_TIMEOUTS, GivenTimeout, timeouts
 
 T = TypeVar("T")
 

@@ -9,11 +9,16 @@ from parrot_backend.program.analysis import Deduction
 from parrot_backend.program.critical_path import saved
 from parrot_backend.wire.protocol import SemanticCall
 from parrot_backend.wire.views import SessionView
-from parrot_integrations.planning.comparing import Timed, gained
-from parrot_integrations.planning.marking import length, marked, marked_text, with_markers
-from parrot_integrations.planning.overview import Overview
-from parrot_integrations.planning.reasons import why
-from parrot_integrations.planning.run import Run, fate, started
+from parrot_integrations.planning.explaining.comparing import Timed, gained
+from parrot_integrations.planning.explaining.marking import (
+    length,
+    marked,
+    marked_text,
+    with_markers,
+)
+from parrot_integrations.planning.explaining.overview import Overview
+from parrot_integrations.planning.explaining.reasons import why
+from parrot_integrations.planning.explaining.run import Run, fate, started
 
 
 def as_json(

@@ -1,6 +1,6 @@
 """A plan as a Mermaid flowchart: inputs, calls, transforms and graph breaks."""
 
-from parrot_integrations.planning.drawing import Drawing, Kind
+from parrot_integrations.planning.explaining.drawing import Drawing, Kind
 
 _BRACKETS: dict[Kind, tuple[str, str]] = {
     "input": ('(["', '"])'),

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from parrot_backend.wire.views import CallView, SessionView
-from parrot_integrations.planning.marking import counted, span
-from parrot_integrations.planning.run import Run, fate, started, tokens
+from parrot_integrations.planning.explaining.marking import counted, span
+from parrot_integrations.planning.explaining.run import Run, fate, started, tokens
 
 _PATH = 6
 

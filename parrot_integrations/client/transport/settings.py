@@ -4,7 +4,7 @@ import os
 from urllib.parse import urlsplit
 
 from parrot_integrations.client import managed
-from parrot_integrations.client.connections import UNIX
+from parrot_integrations.client.transport.connections import UNIX
 
 
 def is_named(base_url: str | None) -> bool:

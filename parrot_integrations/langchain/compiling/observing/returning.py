@@ -8,8 +8,8 @@ from typing import Any
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import var_child_runnable_config
 
-from parrot_integrations.langchain.compiling.native import ResolvedValues, current
-from parrot_integrations.langchain.compiling.observed import Observed
+from parrot_integrations.langchain.compiling.observing.native import ResolvedValues, current
+from parrot_integrations.langchain.compiling.observing.observed import Observed
 
 Observe = Callable[[Runnable[Any, Any]], Observed]
 

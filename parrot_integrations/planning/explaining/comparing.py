@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from parrot_integrations.planning.marking import counted
+from parrot_integrations.planning.explaining.marking import counted
 
 Way = Literal["native", "planned"]
 

@@ -9,12 +9,12 @@ from xml.etree import ElementTree
 import pytest
 
 from parrot_backend.wire.views import GroupView, SessionView
-from parrot_integrations.planning.drawing import drawing
-from parrot_integrations.planning.html import html
-from parrot_integrations.planning.overview import overview
+from parrot_integrations.planning.explaining.drawing import drawing
+from parrot_integrations.planning.explaining.html import html
+from parrot_integrations.planning.explaining.overview import overview
+from parrot_integrations.planning.explaining.report import Explanation, report
+from parrot_integrations.planning.explaining.svg import svg
 from parrot_integrations.planning.plan import Plan
-from parrot_integrations.planning.report import Explanation, report
-from parrot_integrations.planning.svg import svg
 from parrot_integrations.planning.values import Break, Text
 from tests.integrations.planning.plans import ask, graph, map_reduce, ran, refine
 

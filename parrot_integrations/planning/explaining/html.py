@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
-from parrot_integrations.planning.drawing import drawing
-from parrot_integrations.planning.explain import (
+from parrot_integrations.planning.explaining.drawing import drawing
+from parrot_integrations.planning.explaining.explain import (
     headline,
     limits_of,
     name_of,
@@ -13,9 +13,9 @@ from parrot_integrations.planning.explain import (
     sharing_of,
     transform_of,
 )
-from parrot_integrations.planning.marking import short
-from parrot_integrations.planning.overview import Overview
-from parrot_integrations.planning.svg import svg
+from parrot_integrations.planning.explaining.marking import short
+from parrot_integrations.planning.explaining.overview import Overview
+from parrot_integrations.planning.explaining.svg import svg
 
 _CELL = 'style="text-align:left;vertical-align:top;padding:2px 8px"'
 _WIDTH = 160

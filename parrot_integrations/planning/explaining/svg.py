@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from parrot_integrations.planning.drawing import Drawing, Drawn, Kind
-from parrot_integrations.planning.marking import short
+from parrot_integrations.planning.explaining.drawing import Drawing, Drawn, Kind
+from parrot_integrations.planning.explaining.marking import short
 
 _WIDTH, _GAP, _RISE, _LINE, _MARGIN = 320, 24, 44, 16, 8
 _CHARACTERS = 44

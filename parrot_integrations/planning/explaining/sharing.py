@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 from parrot_backend.wire.protocol import SemanticCall
-from parrot_integrations.planning.marking import ROLE, VARIABLE, length, marked
+from parrot_integrations.planning.explaining.marking import ROLE, VARIABLE, length, marked
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,16 @@ from textwrap import wrap
 
 from parrot_backend.wire.protocol import SemanticCall
 from parrot_backend.wire.transforms import Transform
-from parrot_integrations.planning.marking import (
+from parrot_integrations.planning.explaining.marking import (
     counted,
     length,
     short,
     span,
     with_markers,
 )
-from parrot_integrations.planning.overview import Alike, Overview
-from parrot_integrations.planning.reasons import why
-from parrot_integrations.planning.sharing import families
+from parrot_integrations.planning.explaining.overview import Alike, Overview
+from parrot_integrations.planning.explaining.reasons import why
+from parrot_integrations.planning.explaining.sharing import families
 from parrot_integrations.planning.values import Break
 
 _WIDTH = 100

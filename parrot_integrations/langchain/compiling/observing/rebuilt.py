@@ -27,10 +27,10 @@ from langchain_core.runnables.history import RunnableWithMessageHistory
 from langchain_core.runnables.retry import RunnableRetry
 
 from parrot_integrations.langchain.compiling.listeners import Factory, only_listens
-from parrot_integrations.langchain.compiling.native import current
-from parrot_integrations.langchain.compiling.observed import Observed, ObservedMapper
+from parrot_integrations.langchain.compiling.observing.native import current
+from parrot_integrations.langchain.compiling.observing.observed import Observed, ObservedMapper
+from parrot_integrations.langchain.compiling.observing.returning import reporting
 from parrot_integrations.langchain.compiling.planner import StepPath, exact_type
-from parrot_integrations.langchain.compiling.returning import reporting
 
 
 def observed(

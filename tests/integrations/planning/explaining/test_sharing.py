@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parrot_backend.wire.messages import SemanticMessage, TextSegment
-from parrot_integrations.planning.marking import length, marked, with_markers
-from parrot_integrations.planning.sharing import (
+from parrot_integrations.planning.explaining.marking import length, marked, with_markers
+from parrot_integrations.planning.explaining.sharing import (
     common_prefix,
     families,
     shares,

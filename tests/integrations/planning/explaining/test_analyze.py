@@ -1,11 +1,11 @@
 """A run beside its plan, over graphs that are written by hand."""
 
 from parrot_backend.wire.views import CallView, SessionView
-from parrot_integrations.planning.analyze import analyze
-from parrot_integrations.planning.comparing import ORDER, Timed, compared, gained
-from parrot_integrations.planning.overview import overview
+from parrot_integrations.planning.explaining.analyze import analyze
+from parrot_integrations.planning.explaining.comparing import ORDER, Timed, compared, gained
+from parrot_integrations.planning.explaining.overview import overview
+from parrot_integrations.planning.explaining.run import Run
 from parrot_integrations.planning.plan import Plan
-from parrot_integrations.planning.run import Run
 from tests.integrations.planning.plans import graph, map_reduce, ran, refine
 
 

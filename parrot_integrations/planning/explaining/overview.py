@@ -9,7 +9,7 @@ from parrot_backend.program.graph import Graph
 from parrot_backend.wire.protocol import Objective, SemanticCall
 from parrot_backend.wire.transforms import Transform
 from parrot_backend.wire.views import GraphView
-from parrot_integrations.planning.marking import (
+from parrot_integrations.planning.explaining.marking import (
     family,
     in_common,
     marked,
@@ -18,8 +18,8 @@ from parrot_integrations.planning.marking import (
     together,
     with_markers,
 )
+from parrot_integrations.planning.explaining.sharing import Share, shares
 from parrot_integrations.planning.plan import Plan
-from parrot_integrations.planning.sharing import Share, shares
 from parrot_integrations.planning.values import Break
 
 T = TypeVar("T")

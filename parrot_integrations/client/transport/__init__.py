@@ -1,0 +1,1 @@
+"""How operations reach the backend: connections, attempts, timeouts, and what came back."""
