@@ -109,6 +109,20 @@ def test_single_requests_are_alike_and_go_in_order_of_arrival(
     assert order["first"] == order["second"] == order["inside"] > order["later"]
 
 
+def test_an_opening_closes_sessions_by_the_way(http: httpx.Client) -> None:
+    """Also where there is no room but for what it closes; names that are not there don't matter."""
+    old = [http.post("/v1/sessions", json={}).json()["id"] for _ in range(3)]
+    assert http.post("/v1/sessions", json={}).status_code == 429
+    opened = http.post("/v1/sessions", json={"closes": [*old[:2], old[0], "never-there"]})
+    assert opened.status_code == 200
+    assert {view.id: view.closed for view in sessions(http)} == {
+        old[0]: True,
+        old[1]: True,
+        old[2]: False,
+        opened.json()["id"]: False,
+    }
+
+
 def test_turns_of_one_chat_are_a_conversation(http: httpx.Client) -> None:
     first = [{"role": "user", "content": "hi"}]
     second = [*first, {"role": "assistant", "content": "ih"}, {"role": "user", "content": "and?"}]

@@ -22,7 +22,7 @@ from parrot_integrations.client import ParrotClient, active_sessions
 from tests.doubles import ScriptedEngine
 from tests.integrations.replies import failure, replying
 from tests.programs import call
-from tests.servers import serving
+from tests.servers import eventually, serving
 
 
 def body(content: str) -> dict[str, Any]:
@@ -272,3 +272,34 @@ def test_an_exit_does_not_wait_for_a_backend_that_stalls(scripted_url: str) -> N
     with socket.create_server(("127.0.0.1", 0)) as listener:
         stalling = f"http://127.0.0.1:{listener.getsockname()[1]}"
         assert _seconds(stalling) - _seconds(scripted_url) < 3
+
+
+def test_a_session_whose_calls_were_claimed_is_closed_by_the_next_opening() -> None:
+    with serving(ScriptedEngine()) as url, ParrotClient(url) as client:
+        ids = []
+        for content in ("one", "two"):
+            session = client.pending_session()
+            session.submit(Program(calls=[call("call-1", content)]))
+            token = active_sessions.set({client.key: session})
+            client.chat(body(content))
+            active_sessions.reset(token)
+            session.close()
+            ids.append(session.submitted.result())
+        views = {view.id: view for view in client.sessions()}
+        assert [views[session_id].closed for session_id in ids] == [True, False]
+        assert [views[session_id].claimed for session_id in ids] == [1, 1]
+        assert session.closed is not None
+        last = session.closed.result(5)
+        assert last is not None
+        assert last.closed, "when somebody asks, or after a while"
+
+
+def test_a_session_with_something_to_cancel_is_closed_at_once() -> None:
+    engine = ScriptedEngine()
+    engine.hold("one")
+    with serving(engine) as url, ParrotClient(url) as client:
+        session = client.pending_session()
+        session.submit(Program(calls=[call("call-1", "one")]))
+        assert session.submitted.result(5)
+        session.close()
+        assert eventually(lambda: engine.running == 0, 0.25)

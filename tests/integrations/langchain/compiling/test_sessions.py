@@ -11,7 +11,12 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import HumanMessage
-from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
+from langchain_core.runnables import (
+    Runnable,
+    RunnableLambda,
+    RunnableParallel,
+    RunnablePassthrough,
+)
 
 from parrot_backend.engines.base import Delta, GenerationRequest
 from parrot_integrations.langchain import ChatParrot, compile, join_texts
@@ -82,6 +87,14 @@ def test_a_call_behind_a_slow_step_goes_before_it(
     chain = RunnablePassthrough.assign(context=RunnableLambda(slow)).assign(a=ask("Ask {x}", llm))
     found = mode(compile(chain | itemgetter("context")), {"x": "it"}, {})
     assert found in ("found", ["found"])
+
+
+def test_a_step_beside_a_call_is_not_before_it(llm: ChatParrot) -> None:
+    """A branch that takes its time leaves the call of another where it is: asked for at once."""
+    beside = RunnableParallel(slow=RunnableLambda(lambda _: time.sleep(0.1)), a=ask("Ask {x}", llm))
+    sessions: list[PlannedSession] = []
+    compile(beside, on_session=sessions.append).invoke("it")
+    assert sessions == []
 
 
 @pytest.mark.parametrize("mode", MODES)
