@@ -12,7 +12,12 @@ from parrot_backend.serving.dispatcher import Dispatcher
 from parrot_backend.serving.limits import Limits
 from parrot_backend.serving.ranking import Ranking
 from parrot_backend.serving.session import Session
-from parrot_backend.wire.errors import CancelledCallError, NotFoundError, OverloadedError
+from parrot_backend.wire.errors import (
+    CancelledCallError,
+    ConflictError,
+    NotFoundError,
+    OverloadedError,
+)
 from parrot_backend.wire.protocol import CallScope, SessionRequest
 from parrot_backend.wire.text_protocol import LLMRequest, PromptRequest
 
@@ -34,6 +39,7 @@ class ServingCore:
 
         Raises:
             OverloadedError: too many are open.
+            ConflictError: the opening names one that there is.
         """
         for name in opening.closes if opening is not None else ():
             if (old := self._sessions.get(name)) is not None and old.tenant == tenant:
@@ -43,8 +49,13 @@ class ServingCore:
                 f"{len(self._sessions)} sessions are open, the most this server takes: close some "
                 "(DELETE /v1/sessions/{id}) or try again later"
             )
+        chosen = opening.id if opening is not None else None
+        if chosen in self._sessions or chosen in self._closed:
+            raise ConflictError(
+                f"there is a session '{chosen}' already", param="id", code="session_exists"
+            )
         session = Session(
-            f"s-{secrets.token_hex(12)}",
+            chosen or f"s-{secrets.token_hex(12)}",
             self._dispatcher,
             self.limits,
             tenant,

@@ -20,7 +20,12 @@ from parrot_backend.serving.events import EventLog
 from parrot_backend.serving.expectations import Expectations
 from parrot_backend.serving.ranking import Ranking
 from parrot_backend.serving.variables import Variables
-from parrot_backend.wire.errors import CancelledCallError, DependencyError, ParrotError
+from parrot_backend.wire.errors import (
+    CancelledCallError,
+    DependencyError,
+    InvalidRequestError,
+    ParrotError,
+)
 from parrot_backend.wire.protocol import Objective, Program, SemanticCall
 
 
@@ -102,6 +107,7 @@ class Executor:
             NotFoundError: there is no such variable.
             ConflictError: it has a value.
         """
+        self.variables.check(name, value)
         self._advance(self._write(name, value))
 
     def claim(self, key: str) -> Call | None:
@@ -173,8 +179,11 @@ class Executor:
         return self._write(node.output, value)
 
     def _write(self, name: str, value: str) -> list[Node]:
-        """Give a variable its value; who reads it is returned."""
-        self.variables.write(name, value)
+        """Give a variable its value, or fail it where that can't be one; who reads it is returned."""
+        try:
+            self.variables.write(name, value)
+        except InvalidRequestError as error:
+            return self._fail_variable(name, error)
         self._events.add("variable_ready", name)
         return self.graph.consumers.get(name, [])
 
@@ -186,14 +195,17 @@ class Executor:
         try:
             texts = self.graph.texts[planned.output]
             request = render_call(planned, self.variables.values, texts)
+            request.model = self._dispatcher.check_model(request.model)
+            key = request.claim_key()
         except ParrotError as error:
             return self._fail(call, error)
-        request.model = self._dispatcher.check_model(request.model)
+        except ValueError as error:  # a text of the program that is not valid Unicode
+            return self._fail(call, InvalidRequestError(f"{planned.label} can't be sent: {error}"))
         call.request, call.dependent, call.queued = request, dependent, time.time()
         call.on_abandoned = self._on_abandoned
         if (earlier := rewritten(self.graph, planned)) is not None:
             call.draft = self.calls[earlier.id].tokens
-        self._claimable.setdefault(request.claim_key(), deque()).append(call)
+        self._claimable.setdefault(key, deque()).append(call)
         if self._concurrency.enter(call):
             self._events.add("call_queued", call.id)
         return []

@@ -4,7 +4,7 @@ import itertools
 import time
 from collections import Counter
 
-from parrot_backend.program.critical_path import calls_read, critical_path, saved
+from parrot_backend.program.critical_path import calls_read, critical_path, saved_on
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.dispatcher import Dispatcher
 from parrot_backend.serving.events import EventLog
@@ -37,6 +37,7 @@ class Session:
         self.created = time.time()
         self.last_used = time.monotonic()
         self.closed = False
+        self._saved_seconds: float | None = None
         self._dispatcher = dispatcher
         self._limits = limits
         self._events = EventLog(limits.events_per_session)
@@ -130,7 +131,7 @@ class Session:
             ahead=sum(call.ahead for call in calls),
             unplanned=sum(not call.planned for call in calls),
             unclaimed=sum(c.planned and not c.claimed and c.state == "done" for c in calls),
-            saved_seconds=self._saved_seconds() if self.closed else None,
+            saved_seconds=self._saved_seconds,
             waiting=states["waiting"],
             queued=states["queued"],
             running=states["running"],
@@ -141,10 +142,6 @@ class Session:
             cached_tokens=sum(call.cached_tokens for call in calls),
             completion_tokens=sum(call.completion_tokens for call in calls),
         )
-
-    def _saved_seconds(self) -> float:
-        views = [call.view() for call in self._executor.calls.values()]
-        return sum(map(saved, critical_path(views, calls_read(self._executor.graph))))
 
     def graph(self) -> GraphView:
         """The program and how far it is."""
@@ -161,9 +158,15 @@ class Session:
         return self._events.after(after)
 
     def close(self) -> None:
-        """Cancel what has not ended; the counts can still be read."""
+        """Cancel what is planned and nobody has asked for; the counts can still be read.
+
+        A request that is being answered goes on to its end, or until its reader leaves.
+        """
         self.closed = True
-        self._executor.cancel(self._executor.calls.values(), f"session '{self.id}' was closed")
+        unasked = [c for c in self._executor.calls.values() if c.planned and not c.claimed]
+        self._executor.cancel(unasked, f"session '{self.id}' was closed")
+        views = [call.view() for call in self._executor.calls.values()]
+        self._saved_seconds = saved_on(critical_path(views, calls_read(self._executor.graph)))
 
     def touch(self) -> None:
         """Somebody uses the session: it is not idle."""

@@ -2,8 +2,17 @@
 
 import asyncio
 
-from parrot_backend.wire.errors import ConflictError, DeadlineError, NotFoundError, ParrotError
+from parrot_backend.wire.errors import (
+    ConflictError,
+    DeadlineError,
+    InvalidRequestError,
+    NotFoundError,
+    ParrotError,
+)
 from parrot_backend.wire.views import VariableView
+
+MOST_CHARACTERS = 2**25
+"""Characters that the variables of one session hold together at most, whoever writes them."""
 
 
 class Variables:
@@ -13,6 +22,7 @@ class Variables:
         self.values: dict[str, str] = {}
         self.errors: dict[str, ParrotError] = {}
         self.readers = 0
+        self._characters = 0
         self._settled: dict[str, asyncio.Event] = {}
 
     def declare(self, name: str) -> None:
@@ -22,22 +32,41 @@ class Variables:
     def __len__(self) -> int:
         return len(self._settled)
 
-    def write(self, name: str, value: str) -> None:
-        """Give a variable its value.
+    def check(self, name: str, value: str) -> None:
+        """Refuse what `write` would refuse.
 
         Raises:
             NotFoundError: there is no such variable.
             ConflictError: it has a value, or has failed.
+            InvalidRequestError: the value is not valid Unicode, or the session has too much already.
         """
-        settled = self._event(name)
-        if settled.is_set():
+        if self._event(name).is_set():
             raise ConflictError(
                 f"variable '{name}' is already set: a variable is written once",
                 param="value",
                 code="variable_set",
             )
+        if self._characters + len(value) > MOST_CHARACTERS:
+            raise InvalidRequestError(
+                f"with '{name}' the variables of the session would come to more than "
+                f"{MOST_CHARACTERS} characters: use several sessions",
+                param="value",
+                code="text_too_long",
+            )
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidRequestError(
+                f"the value of '{name}' is not valid Unicode: {error.reason} at {error.start}",
+                param="value",
+            ) from None
+
+    def write(self, name: str, value: str) -> None:
+        """Give a variable its value; it raises what `check` raises."""
+        self.check(name, value)
         self.values[name] = value
-        settled.set()
+        self._characters += len(value)
+        self._event(name).set()
 
     def fail(self, name: str, error: ParrotError) -> None:
         """The variable will never have a value."""

@@ -143,9 +143,11 @@ class SessionRequest(WireModel):
     """Body of `POST /v1/sessions`; a program saves a round trip.
 
     `objective` is that of requests which state none, `thread` the one that the session belongs to.
-    The sessions that `closes` names are closed, where there are such: a client saves requests.
+    The sessions that `closes` names are closed, where there are such: a client saves requests. A client
+    that names the session (`id`) can close it also where it was never answered.
     """
 
+    id: Name | None = None
     program: Program | None = None
     objective: Objective = "latency"
     thread: Name | None = None

@@ -58,7 +58,7 @@ class Transform(WireModel):
     op: Op = "join"
     inputs: list[Text] = Field(max_length=10_000)
     separator: str | None = None
-    characters: str | None = None
+    characters: str | None = Field(default=None, max_length=256)
     old: str | None = None
     new: str | None = None
     count: Number = -1

@@ -10,7 +10,9 @@ import atexit
 import contextlib
 import logging
 import os
+import secrets
 import threading
+import time
 from collections.abc import Callable, Coroutine, Hashable, Mapping
 from concurrent.futures import Future, wait
 from contextvars import Context
@@ -19,6 +21,7 @@ from typing import Any, TypeVar
 from parrot_backend.wire.protocol import CLAIMED_HEADER, CallScope, Program
 from parrot_backend.wire.views import SessionView
 from parrot_integrations.client import operations
+from parrot_integrations.client.errors import BackendConnectionError, BackendTimeoutError
 from parrot_integrations.client.transport.sending import Transport
 
 logger = logging.getLogger(__name__)
@@ -29,6 +32,7 @@ _SECONDS = 5.0
 _SECONDS_PER_CALL = 0.01
 _FLUSH_SECONDS = 1.5
 _LEISURE_SECONDS = 0.3
+_SPARED_SECONDS = 10.0
 
 Submitted = Future[str | None]
 """The session's id, when what was submitted has been answered; None where none was opened."""
@@ -73,7 +77,9 @@ class PendingSession:
 
         They come to None where it was not closed, or by another session's opening.
         """
-        if self._closing is not None and not self._closing.done():
+        if self._closing is None or os.getpid() != self._process:
+            return None
+        if not self._closing.done():
             _owner().soon(self._hurry.set)
         return self._closing
 
@@ -93,33 +99,47 @@ class PendingSession:
         Where all of its calls have been claimed there is nothing to be cancelled, and so no hurry: the
         next session's opening closes it too.
         """
-        if self._closing is None:
+        if self._closing is None and os.getpid() == self._process:
             self._closing = _owner().post(self._close())
 
     async def _submit(self, program: Program) -> str | None:
         try:
             async with self._order:
-                if self.error is None and self._closing is None:
+                spared = time.monotonic() < _owner().stalled.get(self._transport.key, 0.0)
+                if self.error is None and self._closing is None and not spared:
                     await self._send(program)
                 return self._id
         except (Exception, asyncio.CancelledError) as error:  # cancelled at the process's end
             logger.warning("the plan was not submitted, running without it: %s", error)
             self.error = error
+            if isinstance(error, BackendTimeoutError):
+                _owner().stalled[self._transport.key] = time.monotonic() + _SPARED_SECONDS
             return self._id
 
     async def _send(self, program: Program) -> None:
-        timeout = _SECONDS + _SECONDS_PER_CALL * len(program.calls)
+        # Whoever waits for this waits for no longer than for an answer.
+        patience = min(_SECONDS, self._transport.timeout.read or _SECONDS)
+        timeout = patience + _SECONDS_PER_CALL * len(program.calls)
         if self._id is None:
             over = _owner().over.pop(self._transport.key, {})
-            opening = operations.open_session(program, self._scope, list(over))
+            name = f"s-{secrets.token_hex(12)}"
+            opening = operations.open_session(program, self._scope, list(over), name)
             try:
                 self._id = (await self._transport.aonce(opening, timeout)).id
+            except (BackendTimeoutError, BackendConnectionError):
+                # It may have been opened all the same, and its calls would run for nobody.
+                _owner().post(self._disown(name))
+                raise
             finally:
                 for session in over.values():
                     session._carried = self._id is not None
                     session._hurry.set()
         else:
             await self._transport.aonce(operations.submit(self._id, program), timeout)
+
+    async def _disown(self, name: str) -> None:
+        with contextlib.suppress(Exception):
+            await self._transport.aonce(operations.close_session(name), _SECONDS)
 
     async def _close(self) -> SessionView | None:
         try:
@@ -136,22 +156,30 @@ class PendingSession:
     async def _is_closed_by_another(self, session_id: str) -> bool:
         """Whether an opening that comes soon closes it too."""
         over = _owner().over
+        if _owner().hurrying:
+            return False
         over.setdefault(self._transport.key, {})[session_id] = self
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._hurry.wait(), _LEISURE_SECONDS)
-        if over.get(self._transport.key, {}).pop(session_id, None) is None:
+        waiting = over.get(self._transport.key, {})
+        if waiting.pop(session_id, None) is None:
             await asyncio.wait_for(self._hurry.wait(), _SECONDS)  # of the opening that took it
+        elif not waiting:
+            del over[self._transport.key]
         return self._carried
 
 
 class _Owner:
     """The thread that sends, with the event loop that its connections belong to.
 
-    `over` has, by backend, the sessions that the next opening may close.
+    `over` has, by backend, the sessions that the next opening may close; `stalled`, until when one that
+    did not answer in time is spared plans.
     """
 
     def __init__(self) -> None:
         self.over: dict[Hashable, dict[str, PendingSession]] = {}
+        self.hurrying = False
+        self.stalled: dict[Hashable, float] = {}
         self._loop = asyncio.new_event_loop()
         self._over = asyncio.Event()
         self._ending = False
@@ -193,6 +221,7 @@ class _Owner:
         self._thread.join(seconds)
 
     def _hurry(self) -> None:
+        self.hurrying = True
         for sessions in self.over.values():
             for session in sessions.values():
                 session._hurry.set()

@@ -72,10 +72,14 @@ def models() -> Operation[list[dict[str, Any]]]:
 
 
 def open_session(
-    program: Program | None, scope: CallScope, closes: Sequence[str] = ()
+    program: Program | None,
+    scope: CallScope,
+    closes: Sequence[str] = (),
+    name: str | None = None,
 ) -> Operation[SessionView]:
     """A new session, its first program submitted with it; sessions that are over are closed by it."""
     opening = SessionRequest(
+        id=name,
         program=packed(program) if program is not None else None,
         objective=scope.objective or "latency",
         thread=scope.thread,

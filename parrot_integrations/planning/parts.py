@@ -32,6 +32,7 @@ class Parts:
         precedes: Callable[[Any, Any], bool],
     ) -> None:
         self._precedes = precedes
+        self._refused: list[Callable[[Any], bool]] = []
         self.held: list[str] = []
         self.everything = False
         self._variables = variables
@@ -58,8 +59,16 @@ class Parts:
         """Whether the step's call is not in the session, so that its answer would have to be told."""
         return key in self._outputs
 
+    def refuse(self, steps: Callable[[Any], bool]) -> None:
+        """Submit no more calls of the steps whose keys these are: the run won't come to them."""
+        self._refused.append(steps)
+
     def take(self) -> Part | None:
         """What is to be submitted now; None where nothing is."""
+        for node in [*self._waiting.values()] if self._refused else ():
+            key = self._keys[node.output]
+            if isinstance(node, SemanticCall) and any(steps(key) for steps in self._refused):
+                self._hold(node)
         calls = [node for node in self._waiting.values() if isinstance(node, SemanticCall)]
         if len(calls) == 1 and not self.everything and self._comes_next(calls[0]):
             self._hold(calls[0])

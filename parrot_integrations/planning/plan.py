@@ -166,6 +166,10 @@ class Plan:
         """Note how something came into the plan, for who wants to know."""
         self.notes[where] = text
 
+    def refuse(self, steps: Callable[[Any], bool]) -> None:
+        """Submit no more calls of the steps whose keys these are: the run is expected to end before."""
+        self._parts.refuse(steps)
+
     def hold_nothing_back(self) -> None:
         """Submit every call, also those that can't start any earlier by it."""
         self._parts.everything = True

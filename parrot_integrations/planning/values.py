@@ -220,11 +220,16 @@ class NotYetError(Exception):
         self.unknown = unknown
 
 
+def is_a(value: Any, *kinds: type) -> bool:
+    """Whether it is of these classes, without asking it: `isinstance` may run a proxy's own code."""
+    return issubclass(type(value), kinds)
+
+
 def known(value: Any) -> Any:
     """`value` with everything in it that has been settled."""
-    if isinstance(value, Unknown):
+    if is_a(value, Unknown):
         return known(value.value) if value.settled else value
-    if isinstance(value, dict):
+    if is_a(value, dict):
         return {key: known(item) for key, item in dict.items(value)}
     if type(value) in (list, tuple):
         return type(value)(known(item) for item in value)
@@ -235,7 +240,7 @@ def is_symbolic(value: Any) -> bool:
     """Whether anything in `value` is known only when the run gets there."""
     if (held := items(value)) is not None:
         return any(is_symbolic(item) for item in held)
-    return isinstance(value, Text | Answer | Prompt | Unknown)
+    return is_a(value, Text, Answer, Prompt, Unknown)
 
 
 def need(value: Any) -> Any:
@@ -244,7 +249,7 @@ def need(value: Any) -> Any:
     Raises:
         NotYetError: it, or something in it, is unknown.
     """
-    if isinstance(value, Unknown):
+    if is_a(value, Unknown):
         raise NotYetError(value)
     for item in items(value) or ():
         need(item)
@@ -253,7 +258,7 @@ def need(value: Any) -> Any:
 
 def items(value: Any) -> Iterable[Any] | None:
     """What a container holds, without running methods of a class of the user's."""
-    if isinstance(value, dict):
+    if is_a(value, dict):
         return dict.values(value)
     return value if type(value) in (list, tuple) else None
 

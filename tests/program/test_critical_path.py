@@ -7,6 +7,7 @@ from parrot_backend.program.critical_path import (
     critical_path,
     is_ahead,
     saved,
+    saved_on,
     waited,
 )
 from parrot_backend.program.graph import Graph
@@ -39,6 +40,10 @@ def ids(path: list[CallView]) -> list[str]:
     return [view.id for view in path]
 
 
+def nothing(_: str) -> list[str]:
+    return []
+
+
 def test_calls_are_read_through_transforms() -> None:
     graph = Graph()
     graph.add(
@@ -48,13 +53,26 @@ def test_calls_are_read_through_transforms() -> None:
         )
     )
     reads = calls_read(graph)
-    assert reads["a"] == []
-    assert set(reads["c"]) == {"a", "b"}
+    assert reads("a") == []
+    assert set(reads("c")) == {"a", "b"}
+
+
+def test_a_ladder_of_diamonds_is_walked_once() -> None:
+    """Each transform reads both of the one before: 2**60 ways lead up, and 60 steps."""
+    steps = [
+        join(f"{side}{n}", "", f"{{a{n - 1}}}{{b{n - 1}}}") for n in range(1, 60) for side in "ab"
+    ]
+    calls = [call("first", "x", "a0"), call("second", "y", "b0"), call("last", "{a59}{b59}", "end")]
+    graph = Graph()
+    graph.add(Program(calls=calls, transforms=steps))
+    assert sorted(calls_read(graph)("last")) == ["first", "second"]
 
 
 def test_it_goes_through_what_came_last_of_what_was_read() -> None:
     calls = [ran("a", 0, 3, 0), ran("b", 0, 5, 0), ran("c", 5, 7, 5.1)]
-    path = critical_path([*calls, unplanned("request-1", 0, 4.9)], {"c": ["a", "b"]})
+    path = critical_path(
+        [*calls, unplanned("request-1", 0, 4.9)], lambda name: ["a", "b"] if name == "c" else []
+    )
     assert ids(path) == ["b", "c"]
     assert waited(path) == 7
 
@@ -62,20 +80,20 @@ def test_it_goes_through_what_came_last_of_what_was_read() -> None:
 def test_what_reads_nothing_came_behind_what_the_client_had_received_by_then() -> None:
     """Both ran at once, but the client asked for one after the other: there a plan saves most."""
     first, second = ran("a", 0, 1.0, 0.0), ran("b", 0, 0.99, 1.01)
-    path = critical_path([first, second], {})
+    path = critical_path([first, second], nothing)
     assert ids(path) == ["a", "b"]
     assert sum(map(saved, path)) == pytest.approx(0.99)
 
 
 def test_behind_a_break_it_goes_to_what_was_received_before() -> None:
     calls = [ran("a", 0, 1, 0), ran("b", 0, 2, 0), unplanned("r1", 4, 6), unplanned("r2", 4, 5)]
-    assert ids(critical_path(calls, {})) == ["b", "r1"]
-    assert critical_path([], {}) == []
+    assert ids(critical_path(calls, nothing)) == ["b", "r1"]
+    assert critical_path([], nothing) == []
     assert waited([]) == 0
 
 
 def test_the_end_is_no_call_that_nobody_asked_for() -> None:
-    assert ids(critical_path([ran("a", 0, 1, 0), ran("b", 0, 9, None)], {})) == ["a"]
+    assert ids(critical_path([ran("a", 0, 1, 0), ran("b", 0, 9, None)], nothing)) == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -87,6 +105,12 @@ def test_saved_is_what_had_passed_of_a_call_when_it_was_asked_for(
     asked: float | None, seconds: float
 ) -> None:
     assert saved(ran("a", 1.0, 3.0, asked)) == seconds
+
+
+def test_what_ran_at_the_same_time_is_saved_once() -> None:
+    """The client asks for one after the other, and finds each; it might have asked side by side."""
+    calls = [ran(f"c{i}", 0, 2, 3 + i) for i in range(20)]
+    assert saved_on(critical_path(calls, nothing)) == 2
 
 
 def test_waiting_for_room_is_not_saved() -> None:
@@ -103,4 +127,9 @@ def test_a_dependent_call_is_not_one_that_ran_ahead() -> None:
 
 def test_a_long_chain_takes_no_quadratic_time() -> None:
     calls = [ran(f"c{i}", i, i + 1, i) for i in range(20_000)]
-    assert len(critical_path(calls, {})) == 20_000
+    assert len(critical_path(calls, nothing)) == 20_000
+
+
+def test_calls_that_are_asked_for_at_once_take_no_quadratic_time() -> None:
+    calls = [ran(f"c{i}", 0, 1, 2) for i in range(20_000)]
+    assert len(critical_path(calls, nothing)) == 20_000

@@ -15,6 +15,7 @@ from parrot_backend.wire.errors import (
     ContextLengthError,
     DeadlineError,
     DependencyError,
+    InvalidRequestError,
     NotFoundError,
     OverloadedError,
     ParrotError,
@@ -395,3 +396,45 @@ async def test_a_request_is_placed_by_its_scope(session: Session, engine: Script
         await text_of(running)
     assert engine.priorities["now"] > engine.priorities["bulk"]
     assert [view.objective for view in session.graph().calls] == ["latency", "throughput"]
+
+
+async def test_an_answer_that_gives_no_valid_text_fails_what_reads_it_alone(
+    session: Session, engine: ScriptedEngine
+) -> None:
+    """JSON may have half a surrogate pair: the call that answered it is answered."""
+    engine.script = lambda prompt: '{"a": "x\\ud83d", "b": "fine"}' if "json" in prompt else prompt
+    fields = [
+        Transform(op="json_field", inputs=[text("{out}")], path=[name], output=name)
+        for name in "ab"
+    ]
+    calls = [call("j", "json", "out"), call("ca", "A {a}", "oa"), call("cb", "B {b}", "ob")]
+    session.submit(Program(calls=calls, transforms=fields))
+    assert await session.read_variable("ob", 5) == "B fine"
+    states = {view.id: view.state for view in session.graph().calls}
+    assert states == {"j": "done", "ca": "failed", "cb": "done"}
+    with pytest.raises((DependencyError, InvalidRequestError)):
+        await session.read_variable("oa", 5)
+
+
+async def test_values_of_a_session_are_bounded_together(session: Session) -> None:
+    session.submit(Program(variables=dict.fromkeys(f"v{n}" for n in range(9))))
+    with pytest.raises(InvalidRequestError, match="not valid Unicode"):
+        session.set_variable("v8", "\ud800")
+    for n in range(8):
+        session.set_variable(f"v{n}", "x" * 2**22)
+    with pytest.raises(InvalidRequestError, match="would come to more than"):
+        session.set_variable("v8", "x")
+
+
+async def test_closing_leaves_the_requests_that_are_being_answered(
+    core: ServingCore, session: Session, engine: ScriptedEngine
+) -> None:
+    held = [engine.hold(prompt) for prompt in ("1:abc", "new")]
+    session.submit(MAP_REDUCE)
+    claimed, new = session.take(request("1:abc")), session.take(request("new"))
+    reading = [asyncio.create_task(text_of(each)) for each in (claimed, new)]
+    await asyncio.sleep(0.05)
+    core.close(session.id)
+    for each in held:
+        each.set()
+    assert await asyncio.gather(*reading) == ["cba:1", "wen"]

@@ -158,7 +158,8 @@ class Transport:
         await self._astarted()
         timeout = httpx.Timeout(seconds, connect=min(seconds, _SHORT_CONNECT), pool=None)
         try:
-            async with asyncio.timeout(seconds):
+            # Behind httpx's own, which closes its connection when it runs out.
+            async with asyncio.timeout(seconds + 1):
                 return read(operation, await self._aaside(operation, timeout))
         except TimeoutError:
             raise BackendTimeoutError(f"no answer within {seconds:g} s") from None

@@ -19,6 +19,8 @@ from langchain_core.runnables import (
 from langchain_core.runnables.base import RunnableBindingBase, RunnableEachBase
 from langchain_core.runnables.configurable import RunnableConfigurableAlternatives
 
+from parrot_integrations.planning.values import is_a
+
 _WHOLE = {"Chain", "Pregel"}
 
 
@@ -30,7 +32,7 @@ def makes_calls(step: Any) -> bool:
         if id(part := stack.pop()) in seen:
             continue
         seen.add(id(part))
-        if isinstance(part, BaseLanguageModel) or _is_whole(part):
+        if is_a(part, BaseLanguageModel) or _is_whole(part):
             return True
         stack += _parts(part)
     return False
@@ -46,17 +48,26 @@ def _is_library(kind: Any) -> bool:
 
 
 def _parts(part: Any) -> Iterator[Any]:
-    if isinstance(part, Runnable):
+    if is_a(part, Runnable):
         yield from _steps(part)
-    elif isinstance(part, FunctionType):
+    elif type(part) is FunctionType:
         yield from _mentioned(part)
-    elif isinstance(part, MethodType):
+    elif type(part) is MethodType:
         yield part.__func__
-        yield from vars(part.__self__).values() if hasattr(part.__self__, "__dict__") else ()
+        yield from _stored(part.__self__).values()
     elif type(part) is dict:
         yield from part.values()
     elif type(part) in (list, tuple):
         yield from part
+
+
+def _stored(instance: Any) -> dict[str, Any]:
+    """What an instance stores, where it stores it as instances do."""
+    try:
+        stored = object.__getattribute__(instance, "__dict__")
+    except AttributeError:
+        return {}
+    return stored if type(stored) is dict else {}
 
 
 def _steps(part: Any) -> Iterator[Any]:
@@ -93,8 +104,8 @@ def _mentioned(function: FunctionType) -> Iterator[Any]:
     values = [function.__globals__[name] for name in names if name in function.__globals__]
     values += [_content(cell) for cell in function.__closure__ or ()]
     for value in values:
-        beside = isinstance(value, FunctionType) and value.__module__ == function.__module__
-        if beside or isinstance(value, Runnable) or type(value) in (dict, list, tuple):
+        beside = type(value) is FunctionType and value.__module__ == function.__module__
+        if beside or is_a(value, Runnable) or type(value) in (dict, list, tuple):
             yield value
 
 

@@ -209,7 +209,7 @@ class CompiledRunnable(Explaining, RunnableBindingBase[Input, Output]):  # type:
         return self.objective
 
     def _watched(self, on_session: OnSession) -> Runnable[Any, Any]:
-        return self.model_copy(update={"on_session": on_session, "submits_all": True})
+        return self.model_copy(update={"on_session": on_session})
 
     def _native(self) -> Runnable[Any, Any]:
         return self._bound_to(self.bound)
@@ -233,7 +233,11 @@ class CompiledRunnable(Explaining, RunnableBindingBase[Input, Output]):  # type:
         )
 
     def _run(self, inputs: Sequence[Any], config: Any, kwargs: Mapping[str, Any]) -> CompiledRun:
-        idle = self._known_idle()
+        try:
+            idle = self._known_idle()
+        except Exception:  # the run never needs it
+            logger.exception("looking for what can't be planned failed")
+            idle = Idle(None)
         plan = Plan() if idle.knows(inputs) else self.plan(inputs, config, kwargs)
         native = self._bound_to(self._observed_copy() if plan.open else self.bound)
         return CompiledRun(native, plan, self.objective, self.on_session, lambda: idle.note(inputs))
@@ -249,9 +253,15 @@ class CompiledRunnable(Explaining, RunnableBindingBase[Input, Output]):  # type:
     def _known_idle(self) -> Idle:
         """Made anew when anything is changed that decides what is planned and submitted."""
         of = self.bound, self.ahead, self.submits_all
-        if self._idle is None or self._idle[0] != of:
+        if self._idle is None or any(a is not b for a, b in zip(self._idle[0], of, strict=True)):
             self._idle = of, Idle(self.bound)
         return self._idle[1]
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """What is kept of runs stays here: it may hold what can't be pickled."""
+        state = super().__getstate__()
+        private = state.get("__pydantic_private__") or {}
+        return {**state, "__pydantic_private__": dict.fromkeys(private)}
 
     def _observed_copy(self) -> Observed:
         if self._observed is None or self._observed[0] is not self.bound:

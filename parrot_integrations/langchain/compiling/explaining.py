@@ -118,4 +118,8 @@ class Explaining(ABC):
             )
         expected = plan()
         expected.take(objective)  # which of its calls would be held back shows then
+        if timed:
+            expected.note(
+                "the run", "had nothing to submit: no call would have started any earlier"
+            )
         return report(expected, objective, format=format, compared=runs)

@@ -5,7 +5,7 @@ nothing of it was worth submitting, nothing will be for an input of the same sha
 """
 
 from collections.abc import Hashable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import BaseLanguageModel
@@ -16,18 +16,15 @@ from parrot_integrations.langchain.compiling.calls import makes_calls
 from parrot_integrations.langchain.compiling.history import called_with_history
 
 _MOST_SHAPES = 64
+_MOST_DEPTH = 4
 
 
 class Idle:
-    """The shapes of the inputs for which a runnable had nothing to submit."""
+    """The shapes of the inputs for which a runnable had nothing to submit; none where there is none."""
 
-    def __init__(self, runnable: Runnable[Any, Any]) -> None:
-        self._steady = is_steady(runnable)
+    def __init__(self, runnable: Runnable[Any, Any] | None) -> None:
+        self._steady = runnable is not None and is_steady(runnable)
         self._shapes: set[Hashable] = set()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What is learnt stays here: a copy may be one for another process."""
-        return {**vars(self), "_shapes": set()}
 
     def knows(self, inputs: Sequence[Any]) -> bool:
         """Whether a run with such inputs had nothing to submit; of several, there always is."""
@@ -40,13 +37,18 @@ class Idle:
             self._shapes.update(map(shape, inputs))
 
 
-def shape(value: Any) -> Hashable:
-    """The types that a value is made of, without looking into classes of the user's."""
-    if type(value) is dict:
-        return dict, tuple((key, shape(item)) for key, item in value.items() if type(key) is str)
-    if type(value) in (list, tuple):
-        return type(value), frozenset(map(type, value))
-    return cast("Hashable", type(value))
+def shape(value: Any, depth: int = _MOST_DEPTH) -> Hashable:
+    """The types that a value is made of, without looking into classes of the user's.
+
+    Types stand by their ids: a class may not be hashable, and to take one for another costs time only.
+    """
+    kind = type(value)
+    if kind is dict and depth:
+        items = value.items()
+        return tuple((key, shape(item, depth - 1)) for key, item in items if type(key) is str)
+    if kind is list or kind is tuple:
+        return id(kind), frozenset(id(type(item)) for item in value)
+    return id(kind)
 
 
 def is_steady(runnable: Runnable[Any, Any]) -> bool:

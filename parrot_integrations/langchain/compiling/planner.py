@@ -13,6 +13,7 @@ from parrot_integrations.langchain.compiling.calls import makes_calls
 from parrot_integrations.langchain.compiling.where import location_of, name_of, step_of
 from parrot_integrations.planning.plan import Plan
 from parrot_integrations.planning.provenance import unknowns, variables
+from parrot_integrations.planning.reading.problems import RefusalError
 from parrot_integrations.planning.structured import JsonValue
 from parrot_integrations.planning.values import (
     Break,
@@ -199,6 +200,8 @@ class Planner:
         result: Unknown,
     ) -> None:
         """Note a graph break at a step; `result` is what it leaves unknown."""
+        if isinstance(stop, RefusalError):
+            self.plan.refuse(partial(_of_input, context.elements[:1]))
         result.keeps.append(partial(makes_calls, runnable))
         for unknown in unknowns(value):
             unknown.behind.append(result)
@@ -211,7 +214,8 @@ class Planner:
                 step=step_of(self._wholes, context.place),
                 reads=tuple(dict.fromkeys(variables(value))),
             ),
-            result,
+            # A refusal is told also where nothing is behind it: it ends what is beside it too.
+            None if isinstance(stop, RefusalError) else result,
         )
 
     def _apply(self, runnable: Runnable[Any, Any], value: Any, context: StepContext) -> Any:
@@ -230,6 +234,10 @@ def _precedes(first: tuple[StepPath, Any], second: tuple[StepPath, Any] | None) 
     return different == 0 or (
         first[0][different - 1] == "steps" and type(first[0][different]) is int
     )
+
+
+def _of_input(elements: tuple[int, ...], key: tuple[StepPath, tuple[int, ...]]) -> bool:
+    return key[1][:1] == elements
 
 
 def _settle(result: Unknown, to: Callable[[Any], Any], other: Unknown) -> None:

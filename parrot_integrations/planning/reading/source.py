@@ -9,10 +9,8 @@ import __future__
 
 import ast
 import linecache
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import lru_cache
 from types import CodeType
 
@@ -20,11 +18,10 @@ from parrot_integrations.planning.reading.problems import UnreadableError
 
 Function = ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef
 
-_MAX_CHARACTERS = 2_000_000
+_MAX_CHARACTERS = 400_000
+_NAME = "<read>"
 _FUTURES = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 _Span = tuple[int, int, int, int]
-
-_compiling = threading.Lock()
 
 
 def source_of(code: CodeType) -> Function:
@@ -56,8 +53,10 @@ def _found(code: CodeType, filename: str) -> Function | str:
 
 @lru_cache(maxsize=32)
 def _tree(text: str, flags: int) -> ast.Module:
-    with _quietly():
-        tree = compile(text, "<read>", "exec", flags | _AWAIT | ast.PyCF_ONLY_AST, True)
+    # The user was warned of it at the import. This filter is for this name alone, and so it may stay:
+    # to put back the filters of the whole process would be a race with whoever changes them.
+    warnings.filterwarnings("ignore", module=_NAME)
+    tree = compile(text, _NAME, "exec", flags | _AWAIT | ast.PyCF_ONLY_AST, True)
     if not isinstance(tree, ast.Module):
         raise ValueError("no module")
     return tree
@@ -74,9 +73,8 @@ def _matching(tree: ast.Module, statement: ast.stmt, code: CodeType) -> Iterator
         return
     # Python compiles calls of methods of what a module imports in a way of their own.
     module = ast.Module([*_imports(tree.body), statement], [])
-    with _quietly():
-        flags = (code.co_flags & _FUTURES) | _AWAIT
-        compiled = compile(module, code.co_filename, "exec", flags, True)
+    flags = (code.co_flags & _FUTURES) | _AWAIT
+    compiled = compile(module, _NAME, "exec", flags, True)
     spans = list(code.co_positions())
     if any(other == code and list(other.co_positions()) == spans for other in _codes(compiled)):
         yield from _innermost(statement, code)
@@ -133,11 +131,3 @@ def _first_line(node: ast.AST) -> int:
     """Decorators are part of what is compiled."""
     decorators = getattr(node, "decorator_list", [])
     return int(min(part.lineno for part in [node, *decorators]))
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Compiling warns about a source of which the user was told when it was imported."""
-    with _compiling, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

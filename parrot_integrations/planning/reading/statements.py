@@ -7,7 +7,12 @@ from typing import Any
 
 from parrot_integrations.planning.reading.expressions import Expressions
 from parrot_integrations.planning.reading.kinds import items_of, settled
-from parrot_integrations.planning.reading.problems import UnreadableError, located
+from parrot_integrations.planning.reading.problems import (
+    RefusalError,
+    UnreadableError,
+    located,
+    refused,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +98,19 @@ def _for(expressions: Expressions, node: ast.For) -> Leaves | None:
 
 def _try(expressions: Expressions, node: ast.Try) -> Leaves | None:
     """As it goes where nothing is raised; what is raised, only the run knows."""
-    leaves = _block(expressions, node.body)
+    try:
+        leaves = _block(expressions, node.body)
+    except RefusalError:
+        if node.handlers:
+            raise located(UnreadableError("raises and may catch"), node) from None
+        raise
     if leaves is None:
         leaves = _block(expressions, node.orelse)
     return _block(expressions, node.finalbody) or leaves
+
+
+def _raise(expressions: Expressions, node: ast.Raise) -> None:
+    raise refused(node)
 
 
 def _assert(expressions: Expressions, node: ast.Assert) -> None:
@@ -106,6 +120,7 @@ def _assert(expressions: Expressions, node: ast.Assert) -> None:
 
 _HANDLERS: dict[type[ast.stmt], Callable[[Expressions, Any], Leaves | None]] = {
     ast.Return: _return,
+    ast.Raise: _raise,
     ast.Expr: _expression,
     ast.Assign: _assign,
     ast.AnnAssign: _annotated,

@@ -18,7 +18,7 @@ import pytest
 
 from parrot_backend.serving.limits import Limits
 from parrot_backend.wire.protocol import Program
-from parrot_integrations.client import ParrotClient, active_sessions
+from parrot_integrations.client import ParrotClient, active_sessions, background
 from tests.doubles import ScriptedEngine
 from tests.integrations.replies import failure, replying
 from tests.programs import call
@@ -303,3 +303,29 @@ def test_a_session_with_something_to_cancel_is_closed_at_once() -> None:
         assert session.submitted.result(5)
         session.close()
         assert eventually(lambda: engine.running == 0, 0.25)
+
+
+def test_an_opening_that_timed_out_leaves_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is opened all the same, when the backend comes to it; the client can name and close it."""
+    monkeypatch.setattr(background, "_SECONDS", 0.3)
+    engine = ScriptedEngine()
+    monkeypatch.setattr(engine, "script", lambda prompt: time.sleep(0.8) or prompt * 50)
+    with serving(engine) as url, ParrotClient(url) as client:
+        busy = threading.Thread(target=client.chat, args=(body("slow"),))
+        busy.start()
+        assert eventually(lambda: engine.started != [])
+        session = client.pending_session()
+        session.submit(Program(calls=[call("call-1", "one")]))
+        assert session.submitted.result(10) is None
+        busy.join()
+        monkeypatch.setattr(background, "_SECONDS", 5.0)
+        assert eventually(lambda: all(view.closed for view in client.sessions()))
+
+
+def test_what_is_kept_of_a_backend_goes_with_its_last_session(client: ParrotClient) -> None:
+    session = client.pending_session()
+    session.submit(Program())
+    session.close()
+    assert session.closed is not None
+    session.closed.result(5)
+    assert background._owner().over == {}

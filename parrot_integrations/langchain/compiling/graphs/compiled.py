@@ -73,7 +73,7 @@ class PlannedGraph(Explaining, AnyGraph):
         return self.planning.objective
 
     def _watched(self, on_session: OnSession) -> Runnable[Any, Any]:
-        return planned(self, replace(self.planning, on_session=on_session, submits_all=True))
+        return planned(self, replace(self.planning, on_session=on_session))
 
     def _native(self) -> Runnable[Any, Any]:
         return planned(self, replace(self.planning, ahead=False))

@@ -8,9 +8,8 @@ from parrot_integrations.planning.session import OnSession
 
 @dataclass(frozen=True, slots=True)
 class Planning:
-    """What `compile` was told; `submits_all` is for whoever wants the session to tell of all calls."""
+    """What `compile` was told."""
 
     objective: Objective | None = None
     ahead: bool = True
     on_session: OnSession | None = None
-    submits_all: bool = False

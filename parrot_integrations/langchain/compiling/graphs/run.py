@@ -46,8 +46,6 @@ class GraphRun:
 
     def __init__(self, planning: Planning) -> None:
         self._planner = Planner()
-        if planning.submits_all:
-            self._planner.plan.hold_nothing_back()
         self.session = PlannedRun(self._planner.plan, planning.objective, planning.on_session)
         self._observer = RunObserver(self._planner.plan, self.session)
         self._numbers = count()

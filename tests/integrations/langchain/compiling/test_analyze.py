@@ -81,8 +81,17 @@ def test_the_views_of_a_session_tell_it_too(llm: ChatParrot) -> None:
 
 
 def test_it_follows_a_plan_over_a_break(llm: ChatParrot) -> None:
-    told = explained("a lambda in between", llm)
-    assert re.search(r"Critical path: call-1 .* -> (call-2|request-1) ", told)
+    first = ask("Name {x}", llm) | ask("Paint {y}", llm)
+    chain = first | (lambda text: text.title()) | ask("Draw {z}", llm) | ask("Frame {w}", llm)
+    told = compile(chain).explain("it", analyze=True)
+    assert re.search(r"Critical path: call-1 .* -> call-2 .* -> call-3 .* -> call-4 ", told)
+
+
+def test_a_run_that_had_nothing_to_submit_says_so(llm: ChatParrot) -> None:
+    """What is analyzed is the run that one gets."""
+    told = compile(ask("Name {x}", llm)).explain("it", analyze=True)
+    assert "the run: had nothing to submit: no call would have started any earlier" in told
+    assert "claimed" not in told
 
 
 def test_without_calls_there_is_nothing_to_analyze() -> None:

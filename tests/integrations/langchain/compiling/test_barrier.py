@@ -52,6 +52,35 @@ def test_a_guard_is_not_overtaken_across_a_barrier(
     assert "Tell a secret" in engine.started, "as the documentation says"
 
 
+def refuse_readably(text: str) -> str:
+    if "secret" in text:
+        raise ValueError("refused")
+    return text
+
+
+@pytest.mark.parametrize("mode", ["invoke", "ainvoke", "stream"])
+def test_a_guard_that_can_be_read_is_not_overtaken(
+    mode: str, llm: ChatParrot, engine: ScriptedEngine
+) -> None:
+    checked = {"checked": RunnableLambda(refuse_readably), "x": RunnablePassthrough()}
+    compiled = compile(checked | ask("Tell {x}", llm) | ask("Sign {y}", llm))
+    assert "raises at line" in compiled.explain("a secret")
+    with pytest.raises(ValueError, match="refused"):
+        MODES[mode](compiled, "a secret", {})
+    assert engine.started == []
+    MODES[mode](compiled, "a word", {})
+    assert "Tell a word" in engine.started
+
+
+def test_a_guard_refuses_one_input_of_a_batch(llm: ChatParrot, engine: ScriptedEngine) -> None:
+    checked = {"checked": RunnableLambda(refuse_readably), "x": RunnablePassthrough()}
+    compiled = compile(checked | ask("Tell {x}", llm) | ask("Sign {y}", llm))
+    results = compiled.batch(["a secret", "a word"], return_exceptions=True)
+    assert isinstance(results[0], ValueError)
+    assert isinstance(results[1], str)
+    assert "Tell a secret" not in engine.started
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_what_has_passed_is_planned(mode: str, llm: ChatParrot) -> None:
     found = claims(lambda: guarded(llm, barrier()), "a word", mode)

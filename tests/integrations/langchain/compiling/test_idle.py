@@ -1,5 +1,6 @@
 """Runs that planning can do nothing for are not planned again."""
 
+import pickle
 from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import Any
@@ -133,3 +134,49 @@ def test_a_shape_looks_into_nothing_of_the_user() -> None:
             raise AssertionError("looked into")
 
     assert shape({"a": Mine(), "b": [Mine()]}) == shape({"a": Mine(b=1), "b": [Mine(), Mine()]})
+
+
+class Same(type):
+    def __eq__(cls, other: object) -> bool:
+        return cls is other
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class NotHashable(metaclass=Same):
+    pass
+
+
+class Lazy:
+    """As Django's settings: whatever is asked of it sets it up."""
+
+    @property
+    def __class__(self) -> Any:  # type: ignore[override]
+        raise RuntimeError("settings are not configured")
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("settings are not configured")
+
+
+settings = Lazy()
+
+
+def test_values_and_globals_may_be_as_odd_as_they_like(llm: ChatParrot) -> None:
+    def limit(x: Any) -> str:
+        return settings.LIMIT if x is None else "it"
+
+    chain = RunnableLambda(limit) | ask("Say {x}", llm)
+    nested: dict[str, Any] = {}
+    nested["again"] = nested
+    for value in (NotHashable(), nested, "plain"):
+        assert compile(chain).invoke(value) == chain.invoke(value)
+
+
+def named(text: str) -> str:
+    return text.title()
+
+
+def test_it_can_be_pickled_after_a_run(llm: ChatParrot) -> None:
+    compiled = compile(ask("Name {x}", llm) | named | ask("Draw {y}", llm))
+    expected = compiled.invoke("it")
+    assert pickle.loads(pickle.dumps(compiled)).invoke("it") == expected

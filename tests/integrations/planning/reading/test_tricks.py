@@ -138,7 +138,7 @@ BREAKS: dict[str, tuple[str, str]] = {
     "while": ("def f(x):\n    while x:\n        x = ''\n    return x", "is more than"),
     "with": ("def f(x):\n    with open(x) as y:\n        return y", "is more than"),
     "import": ("def f(x):\n    import os\n    return os.name", "import os` is more than"),
-    "raise": ("def f(x):\n    raise ValueError(x)", "is more than"),
+    "raise": ("def f(x):\n    raise ValueError(x)", "raises at line 2 for this input"),
     "lambda inside": ("f = lambda x: (lambda: x)()", "is more than"),
     "walrus": ("f = lambda x: [y := x, y]", "is more than"),
     "set": ("f = lambda x: {x}", "is more than"),
