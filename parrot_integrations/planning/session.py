@@ -11,7 +11,7 @@ from parrot_backend.wire.protocol import Objective, Program
 from parrot_backend.wire.views import GraphView, SessionEvent, SessionView
 from parrot_integrations.client import ParrotClient, active_sessions
 from parrot_integrations.client.background import PendingSession
-from parrot_integrations.client.errors import ParrotError
+from parrot_integrations.client.errors import NotFoundError, ParrotError
 from parrot_integrations.client.scope import active_scope
 from parrot_integrations.planning.plan import Plan
 from parrot_integrations.planning.values import Unknown, is_big
@@ -49,10 +49,15 @@ class PlannedSession:
 
     @property
     def final(self) -> SessionView | None:
-        """The final counts, when the run is over and the backend has told them."""
+        """The final counts, when the run is over; the backend keeps those of the last sessions."""
         if (closed := self._pending.closed) is None:
             return None
-        return closed.result() or (self.client.session(self.id) if self.opened else None)
+        if (counts := closed.result()) is not None or not self.opened:
+            return counts
+        try:
+            return self.client.session(self.id)
+        except NotFoundError:
+            return None
 
     def view(self) -> SessionView:
         """Counts as they stand; the final ones when the run is over."""

@@ -79,7 +79,7 @@ class Names:
                 return cell.cell_contents
             except ValueError:
                 return _UNBOUND
-        builtins: Any = function.__builtins__  # type: ignore[attr-defined]
+        builtins: Any = function.__builtins__
         for namespace in (function.__globals__, builtins):
             if type(namespace) is not dict:
                 raise UnreadableError("comes from globals of a class of their own")

@@ -21,6 +21,10 @@ from parrot_integrations.planning.values import Unknown
 _BEHIND = "planned when it starts, or with all that is sent beside it when it is sent"
 _OF_ITS_OWN = "a graph, whose nodes are planned when they start"
 
+_NOTHING_BEFOREHAND = (
+    "no call of it is known before it runs, as an agent's depend on what its tools give"
+)
+
 
 def beforehand(
     graph: Pregel[Any, Any, Any, Any],
@@ -44,6 +48,8 @@ def beforehand(
                 planner.step(task.runnable, state, task.context(planner.plan))
         elif node.makes_calls:
             planner.plan.note(f"node '{name}'", _BEHIND)
+    if not planner.plan.calls and not planner.plan.notes:
+        planner.plan.note("the graph", _NOTHING_BEFOREHAND)
     return planner.plan
 
 

@@ -87,7 +87,11 @@ def test_events_are_equal(name: str, llm: ChatParrot) -> None:
 @pytest.mark.parametrize("mode", [watching.invoke, watching.ainvoke])
 def test_errors_are_equal(mode: Any) -> None:
     """One branch of several fails, before the others have ended; what these write is lost."""
-    with serving(ScriptedEngine(lambda prompt: prompt * 200)) as url:
+    engine = ScriptedEngine(lambda prompt: prompt * 200)
+    if mode is watching.ainvoke:  # threads can't be cancelled, and would be waited for
+        for topic in ("sun", "moon"):
+            engine.hold(f"A fact about {topic}.")
+    with serving(engine) as url:
         llm = ChatParrot(base_url=url, temperature=0, max_retries=0)
         native, planned = both(GRAPHS["fan out"], llm, checkpointer=MemorySaver)
         value = {"topics": ["sun", "FAIL", "moon"]}

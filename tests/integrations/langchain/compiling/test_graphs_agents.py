@@ -129,3 +129,8 @@ def test_what_middleware_asks_is_planned(llm: ChatParrot) -> None:
     (session,) = sessions
     assert session.final is not None
     assert (session.final.planned, session.final.claimed) == (2, 2)
+
+
+def test_explain_says_that_an_agent_gains_nothing(llm: ChatParrot) -> None:
+    agent: Any = compile(create_agent(llm, [add]))
+    assert "the graph: no call of it is known before it runs" in agent.explain({"messages": ["Hi"]})
