@@ -102,6 +102,7 @@ def _load_app(args: argparse.Namespace) -> "FastAPI":
     model = resolve_model(args.model)
     logger.info("loading %s", model.name)
     from parrot_backend.api.app import create_app
+    from parrot_backend.endpoints.local import LocalEndpoint
     from parrot_backend.engines.torch_engine import TorchEngine
     from parrot_backend.serving.limits import Limits
 
@@ -114,8 +115,9 @@ def _load_app(args: argparse.Namespace) -> "FastAPI":
         max_batch=args.max_batch,
         quantization=args.quantization,
     )
+    endpoint = LocalEndpoint(engine)
     return create_app(
-        engine, api_key=args.api_key or None, limits=Limits(sessions=args.max_sessions)
+        endpoint, api_key=args.api_key or None, limits=Limits(sessions=args.max_sessions)
     )
 
 

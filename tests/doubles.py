@@ -40,6 +40,7 @@ class ScriptedEngine:
 
     def __init__(self, script: Callable[[str], str] = reverse) -> None:
         self.model = ModelCard("scripted", 1000)
+        self.slots = 10_000
         self.script = script
         self.held: dict[str, asyncio.Event] = {}
         self.started: list[str] = []

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from parrot_backend.api.app import create_app
+from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.engines.base import Engine
 from parrot_backend.server import bind, url_of
 from parrot_backend.serving.limits import Limits
@@ -22,7 +23,7 @@ def serving(
     grace: int = 5,
 ) -> Iterator[str]:
     """Base URL of a server over `engine`, on a free port; what runs at its end has `grace` seconds."""
-    app = create_app(engine, api_key=api_key, limits=limits)
+    app = create_app(LocalEndpoint(engine), api_key=api_key, limits=limits)
     listener = bind("127.0.0.1", 0)
     server = uvicorn.Server(
         uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=grace)

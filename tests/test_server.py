@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from parrot_backend.api.app import create_app
+from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.server import StartError, bind, run, url_of
 from tests.doubles import ScriptedEngine
 from tests.servers import serving
@@ -65,7 +66,7 @@ def test_what_the_server_accepts_does_not_wait_to_send(
             signal.raise_signal(signal.SIGTERM)
 
     run(
-        create_app(ScriptedEngine()),
+        create_app(LocalEndpoint(ScriptedEngine())),
         listener,
         on_ready=threading.Thread(target=visit).start,
         grace_seconds=1,

@@ -53,7 +53,7 @@ async def answer(
         CALL_HEADER: ",".join(call.id for call in calls),
         CLAIMED_HEADER: str(all(call.claimed for call in calls)).lower(),
     }
-    fingerprint = {"system_fingerprint": core_of(http).engine.model.fingerprint}
+    fingerprint = {"system_fingerprint": core_of(http).endpoint.card.model.fingerprint}
     deltas = read(calls)
     if not request.stream:
         await until_disconnect(http, _drain(deltas))

@@ -1,4 +1,4 @@
-"""The HTTP application over one engine."""
+"""The HTTP application over one endpoint."""
 
 import asyncio
 import contextlib
@@ -10,15 +10,15 @@ from fastapi import FastAPI
 from parrot_backend import __version__
 from parrot_backend.api import errors, openai, operations, semantic, text
 from parrot_backend.api.guards import LimitBody, RequireApiKey
-from parrot_backend.engines.base import Engine
+from parrot_backend.endpoints.base import Endpoint
 from parrot_backend.serving.core import ServingCore
 from parrot_backend.serving.limits import Limits
 
 
 def create_app(
-    engine: Engine, *, api_key: str | None = None, limits: Limits | None = None
+    endpoint: Endpoint, *, api_key: str | None = None, limits: Limits | None = None
 ) -> FastAPI:
-    """An app that owns `engine` from its start to its end.
+    """An app that owns `endpoint` from its start to its end.
 
     With an `api_key`, every route under `/v1` wants it as a bearer token.
     """
@@ -26,7 +26,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.core = core = ServingCore(engine, limits)
+        app.state.core = core = ServingCore(endpoint, limits)
         app.state.started = int(time.time())
         expiry = asyncio.create_task(core.expire_idle(), name="expire idle sessions")
         try:
@@ -34,7 +34,7 @@ def create_app(
         finally:
             expiry.cancel()
             await core.aclose()
-            await engine.aclose()
+            await endpoint.aclose()
 
     app = FastAPI(title="Parrot", version=__version__, lifespan=lifespan)
     errors.install(app)

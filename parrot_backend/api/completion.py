@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
+from parrot_backend.endpoints.tool_grammar import may_call
 from parrot_backend.engines.base import Candidate, Delta, TokenLogprobs, ToolCallDelta
 from parrot_backend.serving.call import Call
-from parrot_backend.serving.tool_grammar import may_call
 
 
 def completion(calls: list[Call]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ async def get_model(model: str, http: Request) -> dict[str, Any]:
 
 
 def _card(http: Request) -> dict[str, Any]:
-    model = core_of(http).engine.model
+    model = core_of(http).endpoint.card.model
     return {
         "id": model.name,
         "object": "model",

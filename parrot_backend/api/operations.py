@@ -20,10 +20,10 @@ async def health() -> dict[str, str]:
 @router.get("/ready")
 async def ready(http: Request) -> dict[str, str]:
     """The model is loaded, and requests are taken."""
-    return {"status": "ready", "model": core_of(http).engine.model.name}
+    return {"status": "ready", "model": core_of(http).endpoint.card.model.name}
 
 
 @router.get("/v1/stats")
 async def stats(http: Request) -> dict[str, Any]:
     """The engine's load and counts, in tokens and sequences."""
-    return asdict(core_of(http).engine.stats())
+    return asdict(core_of(http).endpoint.stats())

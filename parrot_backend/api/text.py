@@ -1,7 +1,5 @@
 """Raw text, without a chat template: OpenAI's completions, and the tokenizer."""
 
-import asyncio
-
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
@@ -29,9 +27,6 @@ async def tokenize(body: TokenizeRequest, http: Request) -> TokenizeAnswer:
     """The token ids of a text, or of messages in the model's chat template (as vLLM's route)."""
     core = core_of(http)
     core.check_model(body.model)
-    if body.prompt is not None:
-        tokens = await asyncio.to_thread(core.engine.tokenize, body.prompt)
-    else:
-        tokens = await asyncio.to_thread(core.engine.encode, body.messages or [], body.tools or [])
-    context = core.engine.model.context_length
+    tokens = await core.endpoint.tokenize(body.request())
+    context = core.endpoint.card.model.context_length
     return TokenizeAnswer(tokens=tokens, count=len(tokens), max_model_len=context)

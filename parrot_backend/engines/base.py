@@ -125,7 +125,8 @@ class Delta:
 
     `cached_tokens` of the prompt came from the prefix tree; it is known from the first delta on.
     Text that may be the beginning of a stop string, or of an unfinished character, is held back, so
-    `text` can be empty while `tokens` is not. `logprobs`, where asked for, are those of `tokens`
+    `text` can be empty while `tokens` is not. `prompt_tokens` is the length of the prompt, where it is
+    told. `logprobs`, where asked for, are those of `tokens`
     without the token that ends the generation, which is no part of its text. `started` is when the
     engine began with the prompt, in seconds since the epoch, where it knows.
     """
@@ -137,6 +138,7 @@ class Delta:
     logprobs: tuple[TokenLogprobs, ...] = ()
     started: float | None = None
     tool_calls: tuple[ToolCallDelta, ...] = ()
+    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,11 @@ class Engine(Protocol):
     @property
     def model(self) -> ModelCard:
         """The model that is loaded."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """Generations that it runs at once."""
         ...
 
     def encode(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> list[int]:

@@ -4,9 +4,9 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 
+from parrot_backend.endpoints.tool_calls import assembled
 from parrot_backend.engines.base import Delta, FinishReason, TokenLogprobs
 from parrot_backend.program.critical_path import AHEAD_SECONDS
-from parrot_backend.serving.tool_calls import assembled
 from parrot_backend.wire.errors import ParrotError
 from parrot_backend.wire.protocol import Objective
 from parrot_backend.wire.text_protocol import LLMRequest
@@ -107,7 +107,7 @@ class Call:
         """Add what a step produced; readers see it when this callback of the loop is over."""
         if self.first_token is None:
             self.started, self.first_token = delta.started, time.time()
-        self.cached_tokens = delta.cached_tokens
+        self.prompt_tokens, self.cached_tokens = delta.prompt_tokens, delta.cached_tokens
         self.completion_tokens += len(delta.tokens)
         self.finish_reason = delta.finish_reason
         self._deltas.append(delta)

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections import OrderedDict
 
-from parrot_backend.engines.base import Engine
+from parrot_backend.endpoints.base import Endpoint
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.dispatcher import Dispatcher
 from parrot_backend.serving.limits import Limits
@@ -23,12 +23,12 @@ from parrot_backend.wire.text_protocol import LLMRequest, PromptRequest
 
 
 class ServingCore:
-    """Opens, finds, expires and closes sessions over one engine."""
+    """Opens, finds, expires and closes sessions over one endpoint."""
 
-    def __init__(self, engine: Engine, limits: Limits) -> None:
-        self.engine = engine
+    def __init__(self, endpoint: Endpoint, limits: Limits) -> None:
+        self.endpoint = endpoint
         self.limits = limits
-        self._dispatcher = Dispatcher(engine, limits.unfinished_calls)
+        self._dispatcher = Dispatcher(endpoint, limits.unfinished_calls)
         self._sessions: dict[str, Session] = {}
         self._closed: OrderedDict[str, Session] = OrderedDict()
         self._threads: dict[tuple[str, str], Session] = {}

@@ -5,10 +5,8 @@ import logging
 import time
 from collections.abc import Callable
 
-from parrot_backend.engines.base import Engine, GenerationRequest
+from parrot_backend.endpoints.base import Endpoint, Job
 from parrot_backend.serving.call import Call
-from parrot_backend.serving.generation import sampling_of
-from parrot_backend.serving.tool_calls import reader_of
 from parrot_backend.wire.errors import (
     EngineError,
     NotFoundError,
@@ -16,7 +14,6 @@ from parrot_backend.wire.errors import (
     ParrotError,
     UnavailableError,
 )
-from parrot_backend.wire.text_protocol import LLMRequest, PromptRequest
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +25,10 @@ def _ignore(_: Call) -> None:
 
 
 class Dispatcher:
-    """Runs calls on one engine, at most `max_unfinished` at a time, queued ones included."""
+    """Runs calls on one endpoint, at most `max_unfinished` at a time, queued ones included."""
 
-    def __init__(self, engine: Engine, max_unfinished: int) -> None:
-        self.engine = engine
+    def __init__(self, endpoint: Endpoint, max_unfinished: int) -> None:
+        self.endpoint = endpoint
         self._max_unfinished = max_unfinished
         self._tasks: dict[Call, asyncio.Task[None]] = {}
         self._closed = False
@@ -48,7 +45,7 @@ class Dispatcher:
         Raises:
             NotFoundError: this server does not serve that model.
         """
-        served = self.engine.model.name
+        served = self.endpoint.card.model.name
         if model not in (None, served):
             raise NotFoundError(
                 f"model '{model}' is not served here: this server serves '{served}'. Leave the model "
@@ -90,18 +87,6 @@ class Dispatcher:
         if (task := self._tasks.get(call)) is not None:
             task.cancel()
 
-    def prompt(self, request: LLMRequest) -> list[int]:
-        """The tokens of a request's prompt. Callable from any thread.
-
-        Raises:
-            InvalidRequestError: the model's template refuses it.
-        """
-        if not isinstance(request, PromptRequest):
-            return self.engine.encode(request.messages, request.tools or ())
-        if isinstance(request.prompt, str):
-            return self.engine.tokenize(request.prompt)
-        return request.prompt
-
     async def aclose(self) -> None:
         """Cancel what runs and wait until it is gone."""
         self._closed = True
@@ -126,21 +111,12 @@ class Dispatcher:
         request = call.request
         if request is None:
             raise EngineError(f"call '{call.id}' was started before its inputs were there")
-        prompt = await asyncio.to_thread(self.prompt, request)
-        call.prompt_tokens = len(prompt)
-        generation = GenerationRequest(
-            prompt=prompt,
-            sampling=sampling_of(request),
-            priority=call.priority,
-            tenant=tenant,
-            draft=call.draft,
-        )
-        read, deltas = reader_of(request), self.engine.generate(generation)
+        deltas = self.endpoint.generate(Job(request, call.priority, tenant, call.draft))
         try:
             async for delta in deltas:
                 if call.completion_tokens == 0 and delta.tokens:
                     on_first_token(call)
-                call.publish(read(delta))
+                call.publish(delta)
                 if delta.finish_reason is not None:
                     call.state = "done"
                     on_end(call)

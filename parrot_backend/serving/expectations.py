@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import takewhile
 
 from parrot_backend.program.render import render_beginning
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.dispatcher import Dispatcher
 from parrot_backend.wire.errors import ParrotError
-from parrot_backend.wire.protocol import ChatRequest, SemanticCall
+from parrot_backend.wire.protocol import SemanticCall
 
 # Two values that an input may have. The tokens that both prompts begin with, every one begins with.
 _EXAMPLES = "0", "a"
@@ -26,7 +25,6 @@ class Expectations:
     def __init__(self, dispatcher: Dispatcher, tenant: str) -> None:
         self._dispatcher = dispatcher
         self._tenant = tenant
-        self._prefixes: dict[str, list[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add(
@@ -46,14 +44,5 @@ class Expectations:
                 continue
             with suppress(ParrotError):  # the call itself will say what is wrong with it
                 examples = [render_beginning(planned, values, e, texts) for e in _EXAMPLES]
-                if prefix := await self._prefix(examples):
-                    call.at_end(self._dispatcher.engine.expect(prefix, self._tenant))
-
-    async def _prefix(self, examples: list[ChatRequest]) -> list[int]:
-        """Calls of one chain often begin alike: each beginning is encoded once."""
-        key = examples[0].claim_key()
-        if key not in self._prefixes:
-            prompts = [await asyncio.to_thread(self._dispatcher.prompt, e) for e in examples]
-            pairs = takewhile(lambda pair: pair[0] == pair[1], zip(*prompts, strict=False))
-            self._prefixes[key] = [token for token, _ in pairs]
-        return self._prefixes[key]
+                call.at_end(self._dispatcher.endpoint.expect(examples, self._tenant))
+            await asyncio.sleep(0)

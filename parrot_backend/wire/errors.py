@@ -12,6 +12,7 @@ ParrotError
   EngineError              500  the engine failed under the request
   UnavailableError         503  shutting down
     CancelledCallError     503  the call was stopped before its end
+    EndpointLostError      503  what ran the call died or hung, and it could not be run again
   DeadlineError            504  a wait ran out
 """
 
@@ -115,6 +116,12 @@ class CancelledCallError(UnavailableError):
     """The call was stopped before its end: its session was closed, or its reader left."""
 
     default_code = "cancelled"
+
+
+class EndpointLostError(UnavailableError):
+    """What ran the call died or hung; elsewhere, or later, it may run."""
+
+    default_code = "endpoint_lost"
 
 
 class DeadlineError(ParrotError):

@@ -102,6 +102,12 @@ class TokenizeRequest(WireModel):
             raise ValueError("tools go with messages")
         return self
 
+    def request(self) -> LLMRequest:
+        """A request with this prompt."""
+        if self.prompt is not None:
+            return PromptRequest(prompt=self.prompt)
+        return ChatRequest(messages=self.messages or [], tools=self.tools)
+
 
 class TokenizeAnswer(WireModel):
     """A prompt's token ids, and the most that one of this model may have, its answer included."""

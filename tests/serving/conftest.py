@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.serving.core import ServingCore
 from parrot_backend.serving.limits import Limits
 from parrot_backend.serving.session import Session
@@ -17,7 +18,7 @@ def engine() -> ScriptedEngine:
 
 @pytest.fixture
 async def core(engine: ScriptedEngine) -> AsyncIterator[ServingCore]:
-    core = ServingCore(engine, Limits())
+    core = ServingCore(LocalEndpoint(engine), Limits())
     yield core
     await core.aclose()
     assert engine.running == 0

@@ -6,6 +6,7 @@ from contextlib import aclosing
 
 import pytest
 
+from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.serving.core import ServingCore
 from parrot_backend.serving.limits import Limits
 from parrot_backend.serving.session import Session
@@ -162,7 +163,7 @@ async def test_a_group_that_nobody_named_is_refused(session: Session) -> None:
 
 
 async def test_groups_are_bounded(engine: ScriptedEngine) -> None:
-    core = ServingCore(engine, Limits(concurrency_groups_per_session=2))
+    core = ServingCore(LocalEndpoint(engine), Limits(concurrency_groups_per_session=2))
     session = core.open()
     session.submit(Program(concurrency={"a": 1, "b": 1}))
     session.submit(Program(concurrency={"a": 2, "b": 1}))
@@ -174,7 +175,7 @@ async def test_groups_are_bounded(engine: ScriptedEngine) -> None:
 
 async def test_calls_that_find_no_room_at_the_server_end_one_by_one(engine: ScriptedEngine) -> None:
     """Each frees its place for the next, which fails too: in a loop, however many there are."""
-    core = ServingCore(engine, Limits(unfinished_calls=1))
+    core = ServingCore(LocalEndpoint(engine), Limits(unfinished_calls=1))
     release = engine.hold("x")
     other = core.run(request("x"))
     session = core.open()
@@ -207,7 +208,7 @@ class Crowd:
         self.random = random.Random(seed)
         self.limits = {name: self.random.randint(1, 4) for name in self.GROUPS}
         self.engine = ScriptedEngine(script=lambda prompt: prompt[:3])
-        self.core = ServingCore(self.engine, Limits())
+        self.core = ServingCore(LocalEndpoint(self.engine), Limits())
         self.session = self.core.open()
 
     def call(self, index: int) -> SemanticCall:

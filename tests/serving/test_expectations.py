@@ -6,6 +6,7 @@ from contextlib import aclosing
 
 import pytest
 
+from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.engines.base import ModelCard
 from parrot_backend.engines.torch_engine import TorchEngine
 from parrot_backend.engines.torch_engine.engine import forward_pass
@@ -158,7 +159,7 @@ async def test_the_real_engine_holds_no_expectation_after_a_plan(model_path: str
     )
     card = ModelCard("real", loaded.context_length)
     engine = TorchEngine(loaded, card, Worker(stepper, 16), capacity=cache.slots, drafting=True)
-    core = ServingCore(engine, Limits())
+    core = ServingCore(LocalEndpoint(engine), Limits())
     session = core.open()
     session.submit(
         Program(

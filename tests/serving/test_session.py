@@ -5,6 +5,7 @@ from contextlib import aclosing
 
 import pytest
 
+from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.program.transforms import LONGEST_TEXT
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.core import ServingCore
@@ -326,7 +327,7 @@ async def test_the_answer_that_a_call_refines_is_its_draft(
 async def test_a_session_is_bounded(
     engine: ScriptedEngine, limits: Limits, program: Program
 ) -> None:
-    core = ServingCore(engine, limits)
+    core = ServingCore(LocalEndpoint(engine), limits)
     session = core.open()
     with pytest.raises(OverloadedError):
         session.submit(program)
@@ -335,7 +336,7 @@ async def test_a_session_is_bounded(
 
 
 async def test_the_queue_is_bounded_and_loses_nothing_else(engine: ScriptedEngine) -> None:
-    core = ServingCore(engine, Limits(unfinished_calls=1))
+    core = ServingCore(LocalEndpoint(engine), Limits(unfinished_calls=1))
     release = engine.hold("1")
     first = core.run(request("1"))
     with pytest.raises(OverloadedError):
@@ -346,7 +347,7 @@ async def test_the_queue_is_bounded_and_loses_nothing_else(engine: ScriptedEngin
 
 
 async def test_sessions_are_bounded_and_expire_when_idle(engine: ScriptedEngine) -> None:
-    core = ServingCore(engine, Limits(sessions=1, session_idle_seconds=0.05))
+    core = ServingCore(LocalEndpoint(engine), Limits(sessions=1, session_idle_seconds=0.05))
     session = core.open()
     with pytest.raises(OverloadedError):
         core.open()

@@ -159,6 +159,11 @@ class TorchEngine:
         """The model that is loaded."""
         return self._card
 
+    @property
+    def slots(self) -> int:
+        """Generations that it runs at once."""
+        return self._worker.slots
+
     def encode(
         self, messages: abc.Sequence[ChatMessage], tools: abc.Sequence[Tool] = ()
     ) -> list[int]:

@@ -67,6 +67,11 @@ class Worker:
         self._order(partial(self._stepper.memory.unexpect, who))
 
     @property
+    def slots(self) -> int:
+        """Sequences that run at once."""
+        return self._stepper.max_batch
+
+    @property
     def stats(self) -> EngineStats:
         """The load and the counts after the last step; what came since waits."""
         with self._woken:

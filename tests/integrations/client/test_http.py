@@ -10,6 +10,7 @@ import pytest
 import uvicorn
 
 from parrot_backend.api.app import create_app
+from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.wire.protocol import SESSION_HEADER, Output, Program
 from parrot_backend.wire.views import SessionView
 from parrot_integrations.client import ParrotClient, active_sessions, shared_client
@@ -476,7 +477,9 @@ def test_loopback_is_reached_past_any_proxy(scripted_url, monkeypatch):
 def test_a_unix_socket(tmp_path):
     path = tmp_path / "socket"
     server = uvicorn.Server(
-        uvicorn.Config(create_app(ScriptedEngine()), uds=str(path), log_level="warning")
+        uvicorn.Config(
+            create_app(LocalEndpoint(ScriptedEngine())), uds=str(path), log_level="warning"
+        )
     )
     thread = threading.Thread(target=server.run)
     thread.start()

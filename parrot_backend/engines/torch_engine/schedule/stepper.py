@@ -72,6 +72,7 @@ class Stepper:
     ) -> None:
         self._model = model
         self.memory = memory
+        self.max_batch = max_batch
         self._scheduler = BatchScheduler(memory, max_batch, prefill_budget)
         self._prefilled = 0
         self._generated = 0

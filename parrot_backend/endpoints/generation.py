@@ -3,10 +3,10 @@
 import json
 from typing import Any, TypeVar
 
+from parrot_backend.endpoints.json_schema import narrowed
+from parrot_backend.endpoints.tool_grammar import may_call, tool_grammar
 from parrot_backend.engines.base import Grammar, Sampling
 from parrot_backend.engines.tool_format import OPENING
-from parrot_backend.serving.json_schema import narrowed
-from parrot_backend.serving.tool_grammar import may_call, tool_grammar
 from parrot_backend.wire.parameters import (
     GenerationParameters,
     JsonObjectFormat,

@@ -5,10 +5,10 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from parrot_backend.endpoints.tool_grammar import may_call, must_call
 from parrot_backend.engines.base import Delta, ToolCallDelta
 from parrot_backend.engines.held_text import possible_start
 from parrot_backend.engines.tool_format import ENDING, OPENING, head_of
-from parrot_backend.serving.tool_grammar import may_call, must_call
 from parrot_backend.wire.parameters import GenerationParameters
 from parrot_backend.wire.tools import FunctionCall, ToolCall
 

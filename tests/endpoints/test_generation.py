@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from parrot_backend.endpoints.generation import grammar_of, sampling_of
 from parrot_backend.engines.base import Grammar
-from parrot_backend.serving.generation import grammar_of, sampling_of
 from tests.programs import request
 
 SCHEMA = {"type": "object", "properties": {"b": {"type": "string"}, "a": {"type": "integer"}}}

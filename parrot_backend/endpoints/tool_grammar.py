@@ -3,9 +3,9 @@
 import json
 from typing import Any, TypeGuard
 
+from parrot_backend.endpoints.json_schema import narrowed
 from parrot_backend.engines.base import JSON_STYLE, Grammar
 from parrot_backend.engines.tool_format import ENDING, OPENING, SEPARATOR, head_of
-from parrot_backend.serving.json_schema import narrowed
 from parrot_backend.wire.parameters import GenerationParameters
 from parrot_backend.wire.tools import ChatParameters, Function, NamedTool
 

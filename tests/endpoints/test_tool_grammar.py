@@ -3,7 +3,7 @@
 import pytest
 from llguidance import LLMatcher, LLTokenizer
 
-from parrot_backend.serving.generation import grammar_of, sampling_of
+from parrot_backend.endpoints.generation import grammar_of, sampling_of
 from tests.programs import request
 from tests.tools import NOW, ORDER, WEATHER, named, written
 

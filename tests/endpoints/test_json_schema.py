@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from parrot_backend.serving.json_schema import narrowed
+from parrot_backend.endpoints.json_schema import narrowed
 
 TEXT = {"type": "string"}
 

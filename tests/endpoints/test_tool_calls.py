@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parrot_backend.endpoints.tool_calls import assembled, reader_of
 from parrot_backend.engines.base import Delta, FinishReason
-from parrot_backend.serving.tool_calls import assembled, reader_of
 from parrot_backend.wire.tools import ToolCall
 from tests.programs import request
 from tests.tools import NOW, WEATHER, written

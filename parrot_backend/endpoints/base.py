@@ -1,0 +1,92 @@
+"""`Endpoint`: the one interface between serving and whatever runs chats."""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from parrot_backend.engines.base import Delta, EngineStats, ModelCard
+from parrot_backend.wire.text_protocol import LLMRequest
+
+EndpointState = Literal["starting", "ready", "draining", "dead"]
+"""It takes jobs while it is `ready`. A `dead` one may come back, by way of `starting`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What an endpoint can do.
+
+    It runs `slots` jobs at once. Where it `preempts`, one of a higher priority takes the place of one
+    of a lower. Where it `pins`, `expect` does something. Where it is `repeatable`, the same greedy or
+    seeded job gives the same tokens again, on whatever it runs beside. Where it `shares_in_batch`,
+    jobs with one beginning compute it once, also if they come together.
+    """
+
+    model: ModelCard
+    slots: int
+    preempts: bool = True
+    pins: bool = True
+    repeatable: bool = True
+    shares_in_batch: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One generation. Higher `priority` goes first, then who came first.
+
+    Prefixes are shared within a `tenant` and never between two. `draft` is a hint: the tokens of a
+    text that the answer is likely to repeat, in whole or in part.
+    """
+
+    request: LLMRequest
+    priority: int = 0
+    tenant: str = ""
+    draft: Sequence[int] = ()
+
+
+class Endpoint(Protocol):
+    """Runs chats on one model; belongs to one event loop."""
+
+    @property
+    def card(self) -> Card:
+        """What it can do."""
+        ...
+
+    @property
+    def state(self) -> EndpointState:
+        """Whether it takes jobs."""
+        ...
+
+    def generate(self, job: Job) -> AsyncGenerator[Delta, None]:
+        """Run a job; closing the iterator ends it and frees what it held.
+
+        It ends with a delta that has a finish reason, or with an error.
+
+        Raises:
+            InvalidRequestError: the request can't be run as it is.
+            ContextLengthError: its prompt is too long.
+            EngineError: the model failed under it.
+            EndpointLostError: the endpoint died or hangs; on another, or later, it may run.
+        """
+        ...
+
+    async def tokenize(self, request: LLMRequest) -> list[int]:
+        """The tokens of a request's prompt.
+
+        Raises:
+            InvalidRequestError: the model's template refuses it, or it is no valid text.
+            ContextLengthError: it is too long.
+        """
+        ...
+
+    def expect(self, examples: Sequence[LLMRequest], tenant: str) -> Callable[[], None]:
+        """A hint: what the prompts of all examples begin with will be needed, until the result is
+        called."""
+        ...
+
+    def stats(self) -> EngineStats:
+        """The load and the counts, at this moment."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop; what is running fails with `UnavailableError`."""
+        ...

@@ -1,0 +1,95 @@
+"""`LocalEndpoint`: an engine in this process, with templates, grammars and tool calls around it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
+from itertools import takewhile
+
+from parrot_backend.endpoints.base import Card, EndpointState, Job
+from parrot_backend.endpoints.generation import sampling_of
+from parrot_backend.endpoints.tool_calls import reader_of
+from parrot_backend.engines.base import Delta, Engine, EngineStats, GenerationRequest
+from parrot_backend.wire.errors import ParrotError
+from parrot_backend.wire.text_protocol import LLMRequest, PromptRequest
+
+
+class LocalEndpoint:
+    """Owns `engine`; see `Endpoint`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._closed = False
+        self._expecting: set[asyncio.Task[None]] = set()
+
+    @property
+    def card(self) -> Card:
+        """What the engine can do."""
+        return Card(model=self.engine.model, slots=self.engine.slots)
+
+    @property
+    def state(self) -> EndpointState:
+        """Ready until it is closed."""
+        return "dead" if self._closed else "ready"
+
+    async def generate(self, job: Job) -> AsyncGenerator[Delta, None]:
+        """Run a job; see `Endpoint.generate`."""
+        prompt = await self.tokenize(job.request)
+        generation = GenerationRequest(
+            prompt=prompt,
+            sampling=sampling_of(job.request),
+            priority=job.priority,
+            tenant=job.tenant,
+            draft=job.draft,
+        )
+        read, deltas = reader_of(job.request), self.engine.generate(generation)
+        try:
+            async for delta in deltas:
+                yield replace(read(delta), prompt_tokens=len(prompt))
+        finally:
+            await deltas.aclose()
+
+    async def tokenize(self, request: LLMRequest) -> list[int]:
+        """The tokens of a request's prompt; see `Endpoint.tokenize`."""
+        return await asyncio.to_thread(self._encode, request)
+
+    def expect(self, examples: Sequence[LLMRequest], tenant: str) -> Callable[[], None]:
+        """Keep what the examples' prompts begin with; see `Endpoint.expect`."""
+        kept = contextlib.ExitStack()
+        task = asyncio.create_task(self._expect(examples, tenant, kept), name="expect")
+        self._expecting.add(task)
+        task.add_done_callback(self._expecting.discard)
+
+        def forget() -> None:
+            task.cancel()
+            kept.close()
+
+        return forget
+
+    def stats(self) -> EngineStats:
+        """The engine's load and counts."""
+        return self.engine.stats()
+
+    async def aclose(self) -> None:
+        """Stop the engine."""
+        self._closed = True
+        for task in self._expecting:
+            task.cancel()
+        await self.engine.aclose()
+
+    async def _expect(
+        self, examples: Sequence[LLMRequest], tenant: str, kept: contextlib.ExitStack
+    ) -> None:
+        with contextlib.suppress(ParrotError):  # who runs such a request is told what is wrong
+            prompts = [await self.tokenize(example) for example in examples]
+            columns = zip(*prompts, strict=False)
+            prefix = [column[0] for column in takewhile(lambda c: len(set(c)) == 1, columns)]
+            if prefix:
+                kept.callback(self.engine.expect(prefix, tenant))
+
+    def _encode(self, request: LLMRequest) -> list[int]:
+        if not isinstance(request, PromptRequest):
+            return self.engine.encode(request.messages, request.tools or ())
+        if isinstance(request.prompt, str):
+            return self.engine.tokenize(request.prompt)
+        return request.prompt
