@@ -7,7 +7,7 @@ from fastapi import Depends, Header, Request
 from pydantic import BeforeValidator
 
 from parrot_backend.api.choices import Take
-from parrot_backend.api.state import core_of
+from parrot_backend.api.state import tenancy_of
 from parrot_backend.wire.messages import Name
 from parrot_backend.wire.protocol import (
     GROUP_HEADER,
@@ -53,8 +53,8 @@ async def taker(
     Raises:
         NotFoundError: there is no such session.
     """
-    core = core_of(http)
-    return core.run if session is None else core.get(session).take
+    tenancy = tenancy_of(http)
+    return tenancy.run if session is None else tenancy.get(session).take
 
 
 Taker = Annotated[Take, Depends(taker)]

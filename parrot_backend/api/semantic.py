@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from parrot_backend.api.answer import answer, until_disconnect
 from parrot_backend.api.choices import start
 from parrot_backend.api.scope import InScope
-from parrot_backend.api.state import core_of
+from parrot_backend.api.state import tenancy_of
 from parrot_backend.wire.messages import Name
 from parrot_backend.wire.protocol import ChatRequest, Program, SessionRequest
 from parrot_backend.wire.views import (
@@ -29,13 +29,13 @@ After = Annotated[int, Query(ge=0, description="only events with a higher number
 @router.post("")
 async def open_session(http: Request, body: SessionRequest | None = None) -> SessionView:
     """Open a session, with a program if there is one already."""
-    core = core_of(http)
-    session = core.open(opening=body)
+    tenancy = tenancy_of(http)
+    session = tenancy.open(opening=body)
     if body is not None and body.program is not None:
         try:
             session.submit(body.program)
         except Exception:
-            core.close(session.id)
+            tenancy.close(session.id)
             raise
     return session.view()
 
@@ -43,25 +43,25 @@ async def open_session(http: Request, body: SessionRequest | None = None) -> Ses
 @router.get("")
 async def list_sessions(http: Request, thread: Name | None = None) -> SessionList:
     """Open sessions and the last closed ones, the newest first; `thread` names those of one."""
-    return SessionList(data=[session.view() for session in core_of(http).sessions(thread)])
+    return SessionList(data=[session.view() for session in tenancy_of(http).sessions(thread)])
 
 
 @router.get("/{session_id}")
 async def inspect_session(session_id: str, http: Request) -> SessionView:
     """Counts of a session, also of one that was closed a while ago."""
-    return core_of(http).inspect(session_id).view()
+    return tenancy_of(http).inspect(session_id).view()
 
 
 @router.delete("/{session_id}")
 async def close_session(session_id: str, http: Request) -> SessionView:
     """Close a session: what has not ended is cancelled, and counted in the answer."""
-    return core_of(http).close(session_id).view()
+    return tenancy_of(http).close(session_id).view()
 
 
 @router.post("/{session_id}/program")
 async def submit_program(session_id: str, body: Program, http: Request) -> SessionView:
     """Submit calls at once, or extend what was submitted before."""
-    session = core_of(http).get(session_id)
+    session = tenancy_of(http).get(session_id)
     session.submit(body)
     return session.view()
 
@@ -71,7 +71,7 @@ async def run_or_claim(
     session_id: str, body: ChatRequest, http: Request, scope: InScope
 ) -> Response:
     """Run one call, or claim the planned call that is equal to it."""
-    calls = start(body, core_of(http).get(session_id).take, scope)
+    calls = start(body, tenancy_of(http).get(session_id).take, scope)
     return await answer(http, calls, body)
 
 
@@ -80,7 +80,7 @@ async def read_variable(
     session_id: str, name: str, http: Request, timeout: Timeout = 600.0
 ) -> VariableView:
     """Wait for a variable's value, at most `timeout` seconds."""
-    session = core_of(http).get(session_id)
+    session = tenancy_of(http).get(session_id)
     value = await until_disconnect(http, session.read_variable(name, timeout))
     return VariableView(name=name, state="ready", value=value)
 
@@ -90,17 +90,17 @@ async def set_variable(
     session_id: str, name: str, body: VariableValue, http: Request
 ) -> VariableView:
     """Give an input variable its value."""
-    core_of(http).get(session_id).set_variable(name, body.value)
+    tenancy_of(http).get(session_id).set_variable(name, body.value)
     return VariableView(name=name, state="ready", value=body.value)
 
 
 @router.get("/{session_id}/graph")
 async def graph(session_id: str, http: Request) -> GraphView:
     """The program and how far it is."""
-    return core_of(http).inspect(session_id).graph()
+    return tenancy_of(http).inspect(session_id).graph()
 
 
 @router.get("/{session_id}/events")
 async def events(session_id: str, http: Request, after: After = 0) -> EventList:
     """What happened in a session, in order."""
-    return EventList(data=core_of(http).inspect(session_id).events(after))
+    return EventList(data=tenancy_of(http).inspect(session_id).events(after))

@@ -27,4 +27,4 @@ async def core(engine: ScriptedEngine) -> AsyncIterator[ServingCore]:
 
 @pytest.fixture
 def session(core: ServingCore) -> Session:
-    return core.open()
+    return core.tenancy().open()

@@ -164,7 +164,7 @@ async def test_a_group_that_nobody_named_is_refused(session: Session) -> None:
 
 async def test_groups_are_bounded(engine: ScriptedEngine) -> None:
     core = ServingCore(LocalEndpoint(engine), Limits(concurrency_groups_per_session=2))
-    session = core.open()
+    session = core.tenancy().open()
     session.submit(Program(concurrency={"a": 1, "b": 1}))
     session.submit(Program(concurrency={"a": 2, "b": 1}))
     with pytest.raises(OverloadedError) as caught:
@@ -177,8 +177,8 @@ async def test_calls_that_find_no_room_at_the_server_end_one_by_one(engine: Scri
     """Each frees its place for the next, which fails too: in a loop, however many there are."""
     core = ServingCore(LocalEndpoint(engine), Limits(unfinished_calls=1))
     release = engine.hold("x")
-    other = core.run(request("x"))
-    session = core.open()
+    other = core.tenancy().run(request("x"))
+    session = core.tenancy().open()
     session.submit(batch(*(f"c{i}" for i in range(3000)), limit=1))
     assert session.view().failed == 3000
     release.set()
@@ -187,12 +187,12 @@ async def test_calls_that_find_no_room_at_the_server_end_one_by_one(engine: Scri
 
 
 async def test_closing_a_session_starts_nothing(core: ServingCore, engine: ScriptedEngine) -> None:
-    session = core.open()
+    session = core.tenancy().open()
     for name in "abc":
         engine.hold(name)
     session.submit(batch(*"abc", limit=1))
     await settled()
-    core.close(session.id)
+    core.tenancy().close(session.id)
     await settled()
     assert session.view().cancelled == 3
     started = [event.name for event in session.events(0) if event.kind == "call_started"]
@@ -209,7 +209,7 @@ class Crowd:
         self.limits = {name: self.random.randint(1, 4) for name in self.GROUPS}
         self.engine = ScriptedEngine(script=lambda prompt: prompt[:3])
         self.core = ServingCore(LocalEndpoint(self.engine), Limits())
-        self.session = self.core.open()
+        self.session = self.core.tenancy().open()
 
     def call(self, index: int) -> SemanticCall:
         groups = self.random.sample(self.GROUPS, self.random.randint(0, 3))

@@ -124,7 +124,7 @@ async def test_calls_of_a_closed_session_are_not_expected_any_more(
     engine.hold("1:abc")
     session.submit(CHAIN)
     assert await becomes(lambda: engine.expected == ["sum of abc, "])
-    core.close(session.id)
+    core.tenancy().close(session.id)
     assert engine.expected == []
 
 
@@ -133,7 +133,7 @@ async def test_calls_of_a_session_that_is_closed_at_once_are_never_expected(
 ) -> None:
     engine.hold("1:abc")
     session.submit(CHAIN)
-    core.close(session.id)
+    core.tenancy().close(session.id)
     await asyncio.sleep(0.05)
     assert engine.expected == []
 
@@ -160,7 +160,7 @@ async def test_the_real_engine_holds_no_expectation_after_a_plan(model_path: str
     card = ModelCard("real", loaded.context_length)
     engine = TorchEngine(loaded, card, Worker(stepper, 16), capacity=cache.slots, drafting=True)
     core = ServingCore(LocalEndpoint(engine), Limits())
-    session = core.open()
+    session = core.tenancy().open()
     session.submit(
         Program(
             calls=[

@@ -86,7 +86,7 @@ async def test_a_claim_streams_a_call_that_is_still_running(
 
 
 async def test_a_slow_reader_misses_nothing(core: ServingCore) -> None:
-    running = core.run(request("slow"))
+    running = core.tenancy().run(request("slow"))
     deltas = running.read()
     first = await anext(deltas)
     await asyncio.sleep(0.05)
@@ -228,12 +228,12 @@ async def test_closing_cancels_and_counts(
     engine.hold("1:abc")
     session.submit(MAP_REDUCE)
     await session.read_variable("b.out", 5)
-    core.close(session.id)
+    core.tenancy().close(session.id)
     view = session.view()
     assert (view.done, view.cancelled, view.failed, view.closed) == (1, 2, 0, True)
     with pytest.raises(NotFoundError):
-        core.get(session.id)
-    assert core.inspect(session.id) is session
+        core.tenancy().get(session.id)
+    assert core.tenancy().inspect(session.id) is session
     await asyncio.sleep(0.05)
     assert engine.running == 0
 
@@ -328,7 +328,7 @@ async def test_a_session_is_bounded(
     engine: ScriptedEngine, limits: Limits, program: Program
 ) -> None:
     core = ServingCore(LocalEndpoint(engine), limits)
-    session = core.open()
+    session = core.tenancy().open()
     with pytest.raises(OverloadedError):
         session.submit(program)
     assert session.view().planned == 0
@@ -338,9 +338,9 @@ async def test_a_session_is_bounded(
 async def test_the_queue_is_bounded_and_loses_nothing_else(engine: ScriptedEngine) -> None:
     core = ServingCore(LocalEndpoint(engine), Limits(unfinished_calls=1))
     release = engine.hold("1")
-    first = core.run(request("1"))
+    first = core.tenancy().run(request("1"))
     with pytest.raises(OverloadedError):
-        core.run(request("2"))
+        core.tenancy().run(request("2"))
     release.set()
     assert await text_of(first) == "1"
     await core.aclose()
@@ -348,9 +348,9 @@ async def test_the_queue_is_bounded_and_loses_nothing_else(engine: ScriptedEngin
 
 async def test_sessions_are_bounded_and_expire_when_idle(engine: ScriptedEngine) -> None:
     core = ServingCore(LocalEndpoint(engine), Limits(sessions=1, session_idle_seconds=0.05))
-    session = core.open()
+    session = core.tenancy().open()
     with pytest.raises(OverloadedError):
-        core.open()
+        core.tenancy().open()
     engine.hold("1")
     session.submit(Program(calls=[call("a", "1")]))
     expiry = asyncio.create_task(core.expire_idle())
@@ -358,7 +358,7 @@ async def test_sessions_are_bounded_and_expire_when_idle(engine: ScriptedEngine)
     expiry.cancel()
     assert session.closed
     assert engine.running == 0
-    core.open()
+    core.tenancy().open()
     await core.aclose()
 
 
@@ -435,7 +435,7 @@ async def test_closing_leaves_the_requests_that_are_being_answered(
     claimed, new = session.take(request("1:abc")), session.take(request("new"))
     reading = [asyncio.create_task(text_of(each)) for each in (claimed, new)]
     await asyncio.sleep(0.05)
-    core.close(session.id)
+    core.tenancy().close(session.id)
     for each in held:
         each.set()
     assert await asyncio.gather(*reading) == ["cba:1", "wen"]

@@ -1,0 +1,182 @@
+"""`Tenancy`: what one tenant has at the server. Another's is not found, for it is not here."""
+
+import secrets
+import time
+from collections import OrderedDict
+
+from parrot_backend.serving.call import Call
+from parrot_backend.serving.dispatcher import Dispatcher
+from parrot_backend.serving.limits import Limits
+from parrot_backend.serving.ranking import Ranking
+from parrot_backend.serving.session import Session
+from parrot_backend.serving.tenants import Tenant
+from parrot_backend.wire.errors import (
+    CancelledCallError,
+    ConflictError,
+    NotFoundError,
+    OverloadedError,
+)
+from parrot_backend.wire.protocol import CallScope, SessionRequest
+from parrot_backend.wire.text_protocol import LLMRequest, PromptRequest
+
+
+class Tenancy:
+    """The sessions, threads and groups of one tenant, and its calls that belong to no session."""
+
+    def __init__(self, tenant: Tenant, dispatcher: Dispatcher, limits: Limits) -> None:
+        self.tenant = tenant
+        self.limits = limits
+        self._dispatcher = dispatcher
+        self._sessions: dict[str, Session] = {}
+        self._closed: OrderedDict[str, Session] = OrderedDict()
+        self._threads: dict[str, Session] = {}
+        self._groups: OrderedDict[str, Ranking] = OrderedDict()
+
+    def open(self, opening: SessionRequest | None = None) -> Session:
+        """A new session, its program not yet submitted; those that the opening names are closed.
+
+        Raises:
+            OverloadedError: too many are open.
+            ConflictError: the opening names one that there is.
+        """
+        opening = opening or SessionRequest()
+        for name in opening.closes:
+            if name in self._sessions:
+                self.close(name)
+        if len(self._sessions) >= self.limits.sessions and not self._close_a_thread():
+            raise OverloadedError(
+                f"{len(self._sessions)} sessions are open, the most this server takes: close some "
+                "(DELETE /v1/sessions/{id}) or try again later"
+            )
+        if opening.id in self._sessions or opening.id in self._closed:
+            raise ConflictError(
+                f"there is a session '{opening.id}' already", param="id", code="session_exists"
+            )
+        session = Session(
+            opening.id or f"s-{secrets.token_hex(12)}",
+            self._dispatcher,
+            self.limits,
+            self.tenant.name,
+            opening,
+        )
+        self._sessions[session.id] = session
+        return session
+
+    def sessions(self, thread: str | None = None) -> list[Session]:
+        """The open sessions and the last closed ones, the newest first; of one thread, if named."""
+        found = [*self._closed.values(), *self._sessions.values()]
+        chosen = (s for s in found if thread is None or s.opening.thread == thread)
+        return sorted(chosen, key=lambda session: session.created, reverse=True)
+
+    def get(self, session_id: str) -> Session:
+        """An open session.
+
+        Raises:
+            NotFoundError: there is none of that name; it may have been closed.
+        """
+        if (session := self._sessions.get(session_id)) is None:
+            raise _unknown(session_id)
+        return session
+
+    def inspect(self, session_id: str) -> Session:
+        """A session to look into: open, or among the last closed ones."""
+        session = self._sessions.get(session_id) or self._closed.get(session_id)
+        if session is None:
+            raise _unknown(session_id)
+        return session
+
+    def close(self, session_id: str) -> Session:
+        """Close a session; it can be inspected for a while."""
+        session = self.get(session_id)
+        del self._sessions[session_id]
+        session.close()
+        thread = session.opening.thread or ""
+        if self._threads.get(thread) is session:
+            del self._threads[thread]
+        self._closed[session_id] = session
+        while len(self._closed) > 64:
+            self._closed.popitem(last=False)
+        return session
+
+    def run(self, request: LLMRequest, scope: CallScope | None = None) -> Call:
+        """Run a request that names no session; it stops when its reader leaves.
+
+        One that names a thread runs in the thread's session, where there is room for one.
+
+        Raises:
+            NotFoundError: the request names a model that is not served.
+            OverloadedError: a limit is reached.
+        """
+        scope = scope or CallScope()
+        if (session := self._of_thread(scope)) is not None:
+            return session.take(request, scope)
+        request.model = self._dispatcher.check_model(request.model)
+        kind = "cmpl" if isinstance(request, PromptRequest) else "chat"
+        call = Call(f"{kind}-{secrets.token_hex(12)}", request)
+        self._ranking_of(scope.group).rank(call, scope)
+        call.on_abandoned = self._abandon
+        self._dispatcher.start(call, tenant=self.tenant.name)
+        return call
+
+    def expire(self) -> None:
+        """Close sessions that nobody uses any more."""
+        deadline = time.monotonic() - self.limits.session_idle_seconds
+        for session in list(self._sessions.values()):
+            if session.last_used < deadline and not session.in_use:
+                self.close(session.id)
+
+    def close_all(self) -> None:
+        """Close every session."""
+        for session_id in list(self._sessions):
+            self.close(session_id)
+
+    def _of_thread(self, scope: CallScope) -> Session | None:
+        """The session of a thread, a new one where it has none or that is full.
+
+        A thread is a hint: without room for its session, its requests run outside of any.
+        """
+        if scope.thread is None:
+            return None
+        session = self._threads.get(scope.thread)
+        if session is None or session.full:
+            objective = scope.objective or "latency"
+            opening = SessionRequest(thread=scope.thread, objective=objective, tags=scope.tags)
+            try:
+                session = self._threads[scope.thread] = self.open(opening)
+            except OverloadedError:
+                return None
+        return session
+
+    def _close_a_thread(self) -> bool:
+        """Make room: nobody has to close the sessions of threads, so the longest unused may go."""
+        idle = [session for session in self._threads.values() if not session.in_use]
+        if idle:
+            self.close(min(idle, key=lambda session: session.last_used).id)
+        return bool(idle)
+
+    def _ranking_of(self, group: str | None) -> Ranking:
+        """Outside of sessions a group is an application; single calls go in order of arrival.
+
+        They are as old as the application that will begin next, all alike, for the engine lets a
+        prompt wait for the prefix that another computes, but not for a less urgent one's.
+        """
+        if group is None:
+            return Ranking(self._dispatcher.applications)
+        ranking = self._groups.pop(group, None) or Ranking(self._dispatcher.new_application())
+        self._groups[group] = ranking
+        while len(self._groups) > self.limits.sessions:
+            self._groups.popitem(last=False)
+        return ranking
+
+    def _abandon(self, call: Call) -> None:
+        self._dispatcher.cancel(call)
+        call.end("cancelled", CancelledCallError("the reader left before the end"))
+
+
+def _unknown(session_id: str) -> NotFoundError:
+    return NotFoundError(
+        f"there is no session '{session_id}': it was never opened, or it has been closed or has "
+        "expired. Open one with POST /v1/sessions",
+        param="session_id",
+        code="session_not_found",
+    )
