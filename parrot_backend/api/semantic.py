@@ -33,7 +33,7 @@ async def open_session(http: Request, body: SessionRequest | None = None) -> Ses
     session = tenancy.open(opening=body)
     if body is not None and body.program is not None:
         try:
-            session.submit(body.program)
+            await session.submit(body.program)
         except Exception:
             tenancy.close(session.id)
             raise
@@ -55,14 +55,16 @@ async def inspect_session(session_id: str, http: Request) -> SessionView:
 @router.delete("/{session_id}")
 async def close_session(session_id: str, http: Request) -> SessionView:
     """Close a session: what has not ended is cancelled, and counted in the answer."""
-    return tenancy_of(http).close(session_id).view()
+    session = tenancy_of(http).close(session_id)
+    await session.settled()
+    return session.view()
 
 
 @router.post("/{session_id}/program")
 async def submit_program(session_id: str, body: Program, http: Request) -> SessionView:
     """Submit calls at once, or extend what was submitted before."""
     session = tenancy_of(http).get(session_id)
-    session.submit(body)
+    await session.submit(body)
     return session.view()
 
 

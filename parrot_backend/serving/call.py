@@ -1,17 +1,46 @@
-"""`Call`: one LLM request on its way, planned or not, and what it has produced so far."""
+"""`Call`: one LLM request on its way, planned or not, and what it has produced so far.
+
+    waiting -> queued <-> running -> done | failed | cancelled
+
+It waits for its inputs, is queued for a place, and runs; where what ran it died, it is queued again.
+`end` makes the last transition, whoever asks for it, and the first to ask decides.
+"""
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable
+from array import array
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from typing import Protocol
 
 from parrot_backend.endpoints.tool_calls import assembled
 from parrot_backend.engines.base import Delta, FinishReason, TokenLogprobs
 from parrot_backend.program.critical_path import AHEAD_SECONDS
+from parrot_backend.serving.rank import Rank
+from parrot_backend.serving.tenants import EVERYBODY, Tenant
 from parrot_backend.wire.errors import ParrotError
 from parrot_backend.wire.protocol import Objective
 from parrot_backend.wire.text_protocol import LLMRequest
 from parrot_backend.wire.tools import ToolCall
 from parrot_backend.wire.views import CallState, CallView
+
+_ENDS = frozenset({"done", "failed", "cancelled"})
+
+
+class Owner(Protocol):
+    """Who keeps book of calls. It is told of each step of theirs, and neither waits nor raises."""
+
+    def moved(self, call: "Call", before: CallState) -> None:
+        """The call's state is another. Where it has ended, the owner does what follows from that, and
+        then has it told to the readers (`Call.tell_end`)."""
+        ...
+
+    def first_token(self, call: "Call") -> None:
+        """The call has produced something."""
+        ...
+
+    def left(self, call: "Call") -> None:
+        """The last reader has left before the end."""
+        ...
 
 
 class Call:
@@ -25,22 +54,24 @@ class Call:
     def __init__(
         self,
         call_id: str,
+        owner: Owner,
         request: LLMRequest | None = None,
         *,
+        tenant: Tenant = EVERYBODY,
         output: str | None = None,
-        inputs: list[str] | None = None,
+        inputs: Sequence[str] = (),
         concurrency: Iterable[str] = (),
     ) -> None:
         self.id = call_id
         self.request = request
+        self.tenant = tenant
         self.output = output
-        self.inputs = inputs or []
+        self.inputs = inputs
         self.concurrency = tuple(sorted(set(concurrency)))
-        self.draft: list[int] = []
+        self.draft: Sequence[int] = ()
         self.objective: Objective = "latency"
         self.group: str | None = None
-        self.path = 1
-        self.priority = 0
+        self.rank = Rank()
         self.created = time.time()
         self.queued: float | None = None
         self.dispatched: float | None = None
@@ -50,16 +81,20 @@ class Call:
         self.state: CallState = "waiting"
         self.claimed_at: float | None = None
         self.dependent = False
+        self.attempts = 0
         self.prompt_tokens = 0
         self.cached_tokens = 0
         self.completion_tokens = 0
         self.finish_reason: FinishReason | None = None
         self.error: ParrotError | None = None
-        self.on_abandoned: Callable[[Call], None] | None = None
+        self.readers = 0
+        self.seen = False
+        self._owner = owner
         self._deltas: list[Delta] = []
         self._at_end: list[Callable[[], None]] = []
-        self.readers = 0
-        self._news = asyncio.Event()
+        self._visible = 0
+        self._told = False
+        self._news: asyncio.Event | None = None
 
     @property
     def planned(self) -> bool:
@@ -81,7 +116,7 @@ class Call:
     @property
     def ended(self) -> bool:
         """Whether nothing more will come."""
-        return self.state in ("done", "failed", "cancelled")
+        return self.state in _ENDS
 
     @property
     def text(self) -> str:
@@ -89,9 +124,9 @@ class Call:
         return "".join(delta.text for delta in self._deltas)
 
     @property
-    def tokens(self) -> list[int]:
+    def tokens(self) -> Sequence[int]:
         """The tokens so far."""
-        return [token for delta in self._deltas for token in delta.tokens]
+        return array("I", (token for delta in self._deltas for token in delta.tokens))
 
     @property
     def tool_calls(self) -> list[ToolCall]:
@@ -103,22 +138,59 @@ class Call:
         """Those of what was generated so far, where the request asks for them."""
         return [logprobs for delta in self._deltas for logprobs in delta.logprobs]
 
+    # Its life
+
+    def queue(self) -> None:
+        """All its inputs are there, or what ran it has died: it wants a place."""
+        if self.state != "queued":
+            self.queued = self.queued or time.time()
+            self._move("queued")
+
+    def start(self) -> None:
+        """It has a place; this is another attempt at it."""
+        self.dispatched = self.dispatched or time.time()
+        self.attempts += 1
+        self._move("running")
+
     def publish(self, delta: Delta) -> None:
-        """Add what a step produced; readers see it when this callback of the loop is over."""
+        """Add what a step produced. Readers see it when this callback of the loop is over, and what
+        says that the answer is finished when its end is told."""
+        if self.ended:
+            return
         if self.first_token is None:
             self.started, self.first_token = delta.started, time.time()
+            self._owner.first_token(self)
         self.prompt_tokens, self.cached_tokens = delta.prompt_tokens, delta.cached_tokens
         self.completion_tokens += len(delta.tokens)
         self.finish_reason = delta.finish_reason
         self._deltas.append(delta)
-        self._wake()
+        if delta.finish_reason is None:
+            self._visible = len(self._deltas)
+            self._wake()
+
+    def restart(self) -> None:
+        """Forget what it has produced, which nobody has seen."""
+        self._deltas.clear()
+        self._visible = self.completion_tokens = 0
 
     def end(self, state: CallState, error: ParrotError | None = None) -> None:
-        """Nothing more will come; readers get `error` where there is one."""
-        self.state, self.error, self.finished = state, error, time.time()
-        self._wake()
+        """Nothing more will come. What has ended already stays as it is.
+
+        The owner is told first, so that what becomes ready by this end is in the queue when the place
+        of the call is free.
+        """
+        if self.ended:
+            return
+        self.error, self.finished = error, time.time()
+        self._move(state)
         while self._at_end:
             self._at_end.pop()()
+
+    def tell_end(self) -> None:
+        """Let the readers see the end; they get the call's error where it has one."""
+        self._visible, self._told = len(self._deltas), True
+        self._compact()
+        self._wake()
 
     def at_end(self, act: Callable[[], None]) -> None:
         """Have something done when the call has ended; at once where it has."""
@@ -127,10 +199,21 @@ class Call:
         else:
             self._at_end.append(act)
 
+    def release(self) -> None:
+        """Forget request and answer of a call that was told to whom it was for."""
+        if self._told and not self.readers and (self.claimed or not self.planned):
+            self.forget()
+
+    def forget(self) -> None:
+        """Forget request and answer of a call that has ended, and that nobody can ask for any more."""
+        self.request, self.draft = None, ()
+        self._deltas.clear()
+        self._visible = 0
+
+    # Its readers
+
     async def read(self) -> AsyncGenerator[Delta, None]:
         """Everything from the first token on.
-
-        Leaving before the end is told to `on_abandoned` when nobody else is reading.
 
         Raises:
             ParrotError: the call failed or was cancelled.
@@ -138,22 +221,25 @@ class Call:
         self.readers += 1
         position = 0
         try:
-            while position < len(self._deltas) or not self.ended:
-                if position == len(self._deltas):
+            while position < self._visible or not self._told:
+                if position == self._visible:
+                    self._news = self._news or asyncio.Event()
                     await self._news.wait()
                 else:
+                    self.seen = True
                     yield self._deltas[position]
                     position += 1
         finally:
             self.readers -= 1
+            self._compact()
             self.abandon()
         if self.error is not None:
             raise self.error
 
     def abandon(self) -> None:
-        """Somebody leaves: it is told to `on_abandoned` where nobody reads and the end is to come."""
-        if not self.readers and not self.ended and self.on_abandoned is not None:
-            self.on_abandoned(self)
+        """Somebody leaves: the owner is told where nobody reads and the end is to come."""
+        if not self.readers and not self.ended:
+            self._owner.left(self)
 
     def view(self) -> CallView:
         """How it stands, as told to clients."""
@@ -164,10 +250,10 @@ class Call:
             claimed=self.claimed,
             dependent=self.dependent,
             output=self.output,
-            inputs=self.inputs,
+            inputs=list(self.inputs),
             objective=self.objective,
             group=self.group,
-            path=self.path,
+            path=self.rank.path,
             queued=self.queued,
             dispatched=self.dispatched,
             claimed_at=self.claimed_at,
@@ -179,6 +265,27 @@ class Call:
             completion_tokens=self.completion_tokens,
         )
 
+    def _move(self, state: CallState) -> None:
+        before, self.state = self.state, state
+        self._owner.moved(self, before)
+
+    def _compact(self) -> None:
+        """Keep an answer that has ended as one delta, where nobody is in the middle of it."""
+        if self._told and not self.readers and len(self._deltas) > 1:
+            last = self._deltas[-1]
+            whole = Delta(
+                self.text,
+                tuple(self.tokens),
+                last.cached_tokens,
+                last.finish_reason,
+                tuple(self.logprobs),
+                self.started,
+                tuple(piece for delta in self._deltas for piece in delta.tool_calls),
+                last.prompt_tokens,
+            )
+            self._deltas, self._visible = [whole], 1
+
     def _wake(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
+        if self._news is not None:
+            self._news.set()
+            self._news = None

@@ -15,15 +15,17 @@ from heapq import heappop, heappush
 
 from parrot_backend.serving.call import Call
 
-_Rank = tuple[bool, int, int]  # lower goes first: unclaimed, minus the priority, number of arrival
+# Lower goes first: unclaimed, not critical, minus the work up to the output, number of arrival.
+_Rank = tuple[bool, bool, float, int]
 _Entry = tuple[_Rank, int, "_Lane"]
 
 
 class _Lane:
     """The calls of the same groups that wait. One that was claimed meanwhile is there twice."""
 
-    def __init__(self, groups: tuple["_Group", ...]) -> None:
+    def __init__(self, groups: tuple["_Group", ...], waiting: set[Call]) -> None:
         self.groups = groups
+        self._waiting = waiting
         self.waits_at: _Group | None = None
         self.entry: _Entry | None = None
         self._calls: list[tuple[_Rank, Call]] = []
@@ -33,7 +35,7 @@ class _Lane:
 
     def first(self) -> tuple[_Rank, Call] | None:
         """Who goes first of those that still wait."""
-        while self._calls and self._calls[0][1].state != "queued":
+        while self._calls and self._calls[0][1] not in self._waiting:
             heappop(self._calls)
         return self._calls[0] if self._calls else None
 
@@ -78,11 +80,12 @@ class Concurrency:
     """The groups of one session. A call that somebody has claimed goes before those of its groups.
 
     Args:
-        start: runs a call that has got its place, or ends it where it can't.
+        start: is given each call that has got its place.
     """
 
     def __init__(self, start: Callable[[Call], None]) -> None:
         self._start = start
+        self._waiting: set[Call] = set()
         self._groups: dict[str, _Group] = {}
         self._lanes: dict[tuple[str, ...], _Lane] = {}
         self._numbers = itertools.count()
@@ -97,26 +100,28 @@ class Concurrency:
             self._to_fill.append(group)
         self._fill()
 
-    def enter(self, call: Call) -> bool:
-        """Start a rendered call when each of its groups has room; whether it is `queued` till then."""
+    def enter(self, call: Call) -> None:
+        """Start a rendered call when each of its groups has room; it is `queued` till then."""
         if not call.concurrency:
             self._start(call)
-            return False
-        call.state = "queued"
+            return
+        call.queue()
+        self._waiting.add(call)
+        call.at_end(lambda: self._waiting.discard(call))
         self._wait(call)
         self._fill()
-        return call.state == "queued"
 
     def claimed(self, call: Call) -> None:
         """Somebody reads the call: if it waits, it goes before those that nobody reads."""
-        if call.state == "queued":
+        if call in self._waiting:
             self._wait(call)
 
     def _wait(self, call: Call) -> None:
         if (lane := self._lanes.get(call.concurrency)) is None:
-            lane = _Lane(tuple(self._groups[name] for name in call.concurrency))
-            self._lanes[call.concurrency] = lane
-        rank = (not call.claimed, -call.priority, next(self._numbers))
+            groups = tuple(self._groups[name] for name in call.concurrency)
+            lane = self._lanes[call.concurrency] = _Lane(groups, self._waiting)
+        work = call.rank.work or call.rank.path
+        rank = (not call.claimed, not call.rank.critical, -work, next(self._numbers))
         lane.add(rank, call)
         if lane.entry is None or rank < lane.entry[0]:
             self._place(lane, lane.waits_at or lane.groups[0])
@@ -148,6 +153,7 @@ class Concurrency:
         self._place(lane, full or group)
 
     def _run(self, lane: _Lane, call: Call) -> None:
+        self._waiting.discard(call)
         for group in lane.groups:
             group.running += 1
         call.at_end(partial(self._leave, lane))

@@ -3,19 +3,22 @@
 import asyncio
 
 from parrot_backend.endpoints.base import Endpoint
-from parrot_backend.serving.dispatcher import Dispatcher
+from parrot_backend.serving.dispatch.dispatcher import Dispatcher
+from parrot_backend.serving.dispatch.policy import Policy
 from parrot_backend.serving.limits import Limits
 from parrot_backend.serving.tenancy import Tenancy
 from parrot_backend.serving.tenants import EVERYBODY, Tenant
+
+_EXPIRY_SECONDS = 2.0
 
 
 class ServingCore:
     """Keeps what every tenant has apart, and ends it."""
 
-    def __init__(self, endpoint: Endpoint, limits: Limits) -> None:
+    def __init__(self, endpoint: Endpoint, limits: Limits, policy: Policy | None = None) -> None:
         self.endpoint = endpoint
         self.limits = limits
-        self._dispatcher = Dispatcher(endpoint, limits.unfinished_calls)
+        self._dispatcher = Dispatcher(endpoint, limits, policy)
         self._tenancies: dict[str, Tenancy] = {}
 
     def tenancy(self, tenant: Tenant = EVERYBODY) -> Tenancy:
@@ -36,7 +39,8 @@ class ServingCore:
     async def expire_idle(self) -> None:
         """Close sessions that nobody uses any more; runs until it is cancelled."""
         while True:
-            await asyncio.sleep(min(self.limits.session_idle_seconds / 4, 60.0))
+            shortest = min(self.limits.session_idle_seconds, self.limits.plan_grace_seconds)
+            await asyncio.sleep(min(shortest / 4, _EXPIRY_SECONDS))
             for tenancy in self._tenancies.values():
                 tenancy.expire()
 

@@ -1,104 +1,142 @@
-"""The executor of one session: resolve, render, dispatch, hand over.
+"""The executor of one session: resolve, render, queue, hand over.
 
-Everything here runs on the event loop without an await between a call's end and the dispatch of what
-became ready by it. So a client that holds an output always finds the next planned call rendered, and
-claiming has no race (the protocol's one promise).
+What follows from the end of a call is done before anybody sees that end: its variable is settled, the
+transforms that read it are, and the calls that are ready by that are rendered and queued. So a client
+that holds an output always finds the next planned call, and claiming has no race (the protocol's one
+promise). It is one worklist over the edges of the graph, each edge once; where it is long, other
+sessions have their turns in between, and the end is told after it.
 """
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from parrot_backend.program.analysis import deduce, rewritten
+from parrot_backend.program.analysis import Analysis, Deduction, rewritten
 from parrot_backend.program.graph import Graph, Node
 from parrot_backend.program.render import render_call, render_transform
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.concurrency import Concurrency
 from parrot_backend.serving.conversations import Conversations
-from parrot_backend.serving.dispatcher import Dispatcher
+from parrot_backend.serving.dispatch.dispatcher import Dispatcher
 from parrot_backend.serving.events import EventLog
 from parrot_backend.serving.expectations import Expectations
 from parrot_backend.serving.ranking import Ranking
+from parrot_backend.serving.tally import Tally
+from parrot_backend.serving.tenants import Tenant
 from parrot_backend.serving.variables import Variables
+from parrot_backend.serving.worklist import Worklist
 from parrot_backend.wire.errors import (
     CancelledCallError,
     DependencyError,
+    EngineError,
     InvalidRequestError,
     ParrotError,
 )
 from parrot_backend.wire.protocol import Objective, Program, SemanticCall
+from parrot_backend.wire.views import CallState, EventKind
+
+# Nodes of a program up to which it is taken in before anybody else has a turn.
+_LARGE = 200
+
+_EVENTS: dict[CallState, EventKind] = {
+    "running": "call_started",
+    "done": "call_done",
+    "failed": "call_failed",
+    "cancelled": "call_cancelled",
+}
 
 
 class Executor:
-    """Settles the nodes of a graph as their inputs come, and starts the calls among them.
+    """Settles the nodes of a graph as their inputs come, and owns the calls of a session.
+
+    A call that is planned lives as long as its plan does; one that somebody asked for and left lives
+    while a call that is planned, or somebody who waits for a variable, needs what it writes.
 
     Args:
         dispatcher: where calls run.
-        tenant: whose prefixes they share.
+        tenant: whose they are.
         events: where what happens is noted.
         ranking: decides which of the session's calls go first.
         objective: what is wanted of a program that names no output.
-        touch: called when a call has ended, for the session is in use then.
-        on_abandoned: called when the last reader of a running call has left it.
+        on_use: called when a call that somebody asked for has ended.
     """
 
     def __init__(
         self,
         dispatcher: Dispatcher,
-        tenant: str,
+        tenant: Tenant,
         events: EventLog,
         *,
         ranking: Ranking,
         objective: Objective,
-        touch: Callable[[], None],
-        on_abandoned: Callable[[Call], None],
+        on_use: Callable[[], None],
     ) -> None:
         self.graph = Graph()
         self.variables = Variables()
-        self.calls: dict[str, Call] = {}
+        self.planned: dict[str, Call] = {}
+        self.requests: dict[str, Call] = {}
+        self.tally = Tally()
         self.conversations = Conversations()
-        self._expectations = Expectations(dispatcher, tenant)
         self._dispatcher = dispatcher
         self._tenant = tenant
         self._events = events
         self._ranking = ranking
-        self._objective = objective
-        self._touch = touch
-        self._on_abandoned = on_abandoned
+        self._analysis = Analysis(self.graph, objective, dispatcher.lengths.expected)
+        self._adding = asyncio.Lock()
+        self._closed: CancelledCallError | None = None
+        self._on_use = on_use
+        self._expectations = Expectations(dispatcher.endpoint, tenant.name, self.variables.values)
+        self._concurrency = Concurrency(dispatcher.enter)
+        self._worklist = Worklist(self._tell)
+        self._missing: dict[str, int] = {}
         self._claimable: dict[str, deque[Call]] = {}
-        self._concurrency = Concurrency(self._start)
+        self._asked: set[Call] = set()
+        self._left: set[Call] = set()
+        self._untold: list[Call] = []
 
-    def add(self, program: Program) -> None:
+    @property
+    def calls(self) -> list[Call]:
+        """All calls, the planned ones first."""
+        return [*self.planned.values(), *self.requests.values()]
+
+    @property
+    def in_use(self) -> bool:
+        """Whether somebody reads one of its calls or waits for one of its variables now."""
+        return self.variables.readers or len(self._asked) > len(self._left)
+
+    async def add(self, program: Program) -> None:
         """Take a program in, whole or not at all, and start every call whose inputs are there.
+
+        A small one is in before anybody else has a turn; of a large one they have turns in between.
 
         Raises:
             InvalidRequestError: the program does not hold together; `param` says where.
+            PayloadTooLargeError: there is too much of it.
             ConflictError: a name in it is taken.
+            CancelledCallError: the session was closed meanwhile.
+            OverloadedError: the server has no room for so many calls.
+            QuotaError: the tenant may not have so many.
         """
-        self.graph.add(program)
-        nodes: list[Node] = [*program.transforms, *program.calls]
-        for name in [*program.variables, *(node.output for node in nodes)]:
-            self.variables.declare(name)
-        for call in program.calls:
-            self.calls[call.id] = Call(
-                call.id,
-                output=call.output,
-                inputs=self.graph.inputs[call.output],
-                concurrency=call.concurrency,
-            )
-            self._events.add("call_planned", call.id)
-        self._concurrency.limit(program.concurrency)
-        self._rank()
-        for name, value in program.variables.items():
-            if value is not None:
-                self._write(name, value)
-        self._advance(nodes)
-        waiting = {self.calls[call.id]: call for call in program.calls}
-        self._expectations.add(
-            {call: planned for call, planned in waiting.items() if call.state == "waiting"},
-            self.variables.values,
-            program.texts,
-        )
+        large = len(program.calls) + len(program.transforms) > _LARGE
+        async with self._adding:
+            check = partial(self.graph.check, program)
+            checked = await asyncio.to_thread(check) if large else check()
+            if self._closed is not None:
+                raise self._closed
+            given = {name: value for name, value in program.variables.items() if value is not None}
+            self.variables.check_room(sum(map(len, given.values())), "variables")
+            self._dispatcher.admit(self._tenant, len(program.calls))
+            nodes = self.graph.commit(checked)
+            self._take_in(program, nodes, given)
+            place = partial(self._analysis.extend, nodes, self._is_live)
+            places = await asyncio.to_thread(place) if large else place()
+            for call_id, deduction in places.items():
+                self._worklist.add(self._rank, call_id, deduction)
+            for node in nodes:
+                self._worklist.add(self._begin, node)
+            self._worklist.add(self._expect, program)
+            self._worklist.run()
+        await self._worklist.emptied()
 
     def write(self, name: str, value: str) -> None:
         """Give an input its value, and start what waited for it.
@@ -106,9 +144,12 @@ class Executor:
         Raises:
             NotFoundError: there is no such variable.
             ConflictError: it has a value.
+            InvalidRequestError: the value is not valid Unicode, or too long.
         """
         self.variables.check(name, value)
-        self._advance(self._write(name, value))
+        self._write(name, value)
+        self._spread(name, dependent=False)
+        self._worklist.run()
 
     def claim(self, key: str) -> Call | None:
         """The planned call whose rendered request has this key; each is handed over once.
@@ -118,146 +159,267 @@ class Executor:
         candidates = self._claimable.get(key, deque())
         while candidates:
             call = candidates.popleft()
+            if not candidates:
+                del self._claimable[key]
             if call.state in ("queued", "running", "done"):
                 call.claimed_at = time.time()
+                self.tally.claim(call)
+                if not call.ended:
+                    self._asked.add(call)
                 self._concurrency.claimed(call)
                 self._events.add("call_claimed", call.id)
                 return call
         return None
 
     def run(self, call: Call) -> None:
-        """Start a rendered call.
+        """Start a call that was not planned.
 
         Raises:
             OverloadedError: too many calls are unfinished.
+            QuotaError: the tenant has too many, or has used its tokens.
+            UnavailableError: the server is shutting down.
         """
-        call.on_abandoned = self._on_abandoned
-        self._dispatcher.start(
-            call, tenant=self._tenant, on_first_token=self._on_first_token, on_end=self._on_end
+        self._dispatcher.admit(self._tenant, 1)
+        self.requests[call.id] = call
+        self.tally.add(call)
+        self._asked.add(call)
+        self._dispatcher.track(call)
+        self._dispatcher.enter(call)
+
+    def stop_plan(self, error: CancelledCallError) -> None:
+        """End what nobody has asked for, and what was left for its sake."""
+        calls = [*self._left, *(c for c in self.planned.values() if not c.claimed and not c.ended)]
+        # What runs comes last, for its end would give its place to what is to be ended next.
+        for running in (False, True):
+            for call in calls:
+                if (call.state == "running") is running:
+                    self._worklist.add(self._stop, call, error)
+        self._worklist.run()
+
+    def _stop(self, call: Call, error: CancelledCallError) -> None:
+        if not call.claimed or call in self._left:
+            call.end("cancelled", error)
+
+    def close(self, error: CancelledCallError) -> None:
+        """As `stop_plan`; and nobody will wait for a variable any more."""
+        self._closed = error
+        self.stop_plan(error)
+        self._worklist.add(self.variables.fail_rest, error)
+        self._worklist.add(self._forget)
+        self._worklist.run()
+
+    def _forget(self) -> None:
+        """What nobody can ask for any more."""
+        self._claimable.clear()
+        for call in self.calls:
+            if call.ended and not call.readers:
+                call.forget()
+
+    async def settled(self) -> None:
+        """Wait until all that follows from what has happened is done."""
+        await self._worklist.emptied()
+
+    # As the owner of calls
+
+    def moved(self, call: Call, before: CallState) -> None:
+        """A call goes on: it is noted, and by its end its output is settled."""
+        self.tally.move(call, before)
+        if (kind := _EVENTS.get(call.state)) is not None:
+            self._events.add(kind, call.id)
+        if call.state == "running" and call.attempts == 1:
+            self.conversations.join(call)
+        if call.ended:
+            self._end(call)
+
+    def first_token(self, call: Call) -> None:
+        """It is noted."""
+        self._events.add("call_first_token", call.id)
+
+    def left(self, call: Call) -> None:
+        """Its last reader has left: it ends, where nobody else needs it."""
+        if self._is_needed(call):
+            self._left.add(call)
+        else:
+            call.end("cancelled", CancelledCallError(f"the reader of '{call.id}' left it"))
+
+    def review(self) -> None:
+        """Somebody has stopped waiting for a variable: what was only for that ends."""
+        for call in list(self._left):
+            self.left(call)
+
+    def _end(self, call: Call) -> None:
+        if call in self._asked:
+            self._on_use()
+        self._asked.discard(call)
+        self._left.discard(call)
+        self._untold.append(call)
+        if call.error is not None and self._left:
+            self._worklist.add(self.review)
+        if call.output is not None:
+            if call.error is None:
+                self._write(call.output, call.text)
+            else:
+                self._fail(call.output, _rooted(call.error, call))
+            self._spread(call.output, dependent=True)
+        self._worklist.run()
+
+    def _is_needed(self, call: Call) -> bool:
+        """Whether a planned call that is to come reads what this one writes, or somebody waits."""
+        names = [call.output] if call.output is not None else []
+        seen = set(names)
+        while names:
+            if self.variables.is_waited_for(name := names.pop()):
+                return True
+            for node in self.graph.consumers.get(name, ()):
+                if isinstance(node, SemanticCall):
+                    if self.planned[node.id].state == "waiting":
+                        return True
+                elif node.output not in seen:
+                    seen.add(node.output)
+                    names.append(node.output)
+        return False
+
+    # What a program begins with
+
+    def _take_in(self, program: Program, nodes: list[Node], given: dict[str, str]) -> None:
+        """At once, so that whatever is settled from now on finds the new nodes and what they lack."""
+        self.variables.declare([*program.variables, *(node.output for node in nodes)])
+        for name, value in given.items():
+            self._write(name, value)
+        values = self.variables.values
+        for node in nodes:
+            inputs = self.graph.inputs[node.output]
+            self._missing[node.output] = sum(name not in values for name in inputs)
+        self._concurrency.limit(program.concurrency)
+        for planned in program.calls:
+            self._worklist.add(self._plan, planned)
+        self._worklist.run()
+
+    def _plan(self, planned: SemanticCall) -> None:
+        call = Call(
+            planned.id,
+            self,
+            tenant=self._tenant,
+            output=planned.output,
+            inputs=self.graph.inputs[planned.output],
+            concurrency=planned.concurrency,
         )
-        self.calls[call.id] = call
-        self.conversations.join(call)
-        self._events.add("call_started", call.id)
+        self.planned[call.id] = call
+        self.tally.add(call)
+        self._dispatcher.track(call)
+        self._events.add("call_planned", call.id)
+        if self._closed is not None:
+            call.end("cancelled", self._closed)
 
-    def cancel(self, calls: Iterable[Call], reason: str) -> None:
-        """Stop calls that have not ended, and with each what needs its output."""
-        error = CancelledCallError(reason)
-        # What runs comes last, for its end would give its place to what is to be cancelled next.
-        for call in sorted(calls, key=lambda call: call.state == "running"):
-            if not call.ended:
-                self._dispatcher.cancel(call)
-                self._advance(self._fail(call, error))
+    def _is_live(self, node: Node) -> bool:
+        """Whether a node's place still matters."""
+        if isinstance(node, SemanticCall):
+            return not self.planned[node.id].ended
+        return not self.variables.settled(node.output)
 
-    def _rank(self) -> None:
-        """Place the calls that have not started; each extension tells more of who needs them."""
-        for call_id, deduction in deduce(self.graph, self._objective).items():
-            if (call := self.calls[call_id]).state == "waiting":
-                self._ranking.rank_planned(call, deduction)
+    def _rank(self, call_id: str, deduction: Deduction) -> None:
+        """Place a call that has not started; each extension tells more of who needs it."""
+        call = self.planned[call_id]
+        if call.state in ("waiting", "queued"):
+            self._ranking.rank_planned(call, deduction)
+            if call.state == "queued":
+                self._dispatcher.rerank(call)
+
+    def _begin(self, node: Node) -> None:
+        """Settle a new node whose inputs are all there, or failed before it came."""
+        errors = self.variables.errors
+        failed = next((n for n in self.graph.inputs[node.output] if n in errors), None)
+        if failed is not None:
+            self._fail_node(node, errors[failed])
+        elif not self._missing[node.output]:
+            self._settle(node, dependent=False)
+
+    def _expect(self, program: Program) -> None:
+        waiting = [(self.planned[call.id], call) for call in program.calls]
+        self._expectations.add(
+            [pair for pair in waiting if pair[0].state == "waiting"], program.texts
+        )
 
     # Forward: a settled input settles what reads it
 
-    def _advance(self, nodes: Iterable[Node], *, dependent: bool = False) -> None:
-        """Settle nodes and what reads them; `dependent` where a call's end settled their inputs."""
-        queue = deque(nodes)
-        while queue:
-            node = queue.popleft()
-            inputs = self.graph.inputs[node.output]
-            if any(name in self.variables.errors for name in inputs):
-                queue.extend(self._fail_dependent(node))
-            elif all(name in self.variables.values for name in inputs):
-                queue.extend(self._settle(node, dependent=dependent))
+    def _spread(self, name: str, *, dependent: bool) -> None:
+        """Have each reader of a settled variable learn of it; `dependent`, by the end of a call."""
+        self._expectations.settled(name)
+        for node in self.graph.consumers.get(name, ()):
+            self._worklist.add(self._arrive, node, name, dependent)
 
-    def _settle(self, node: Node, *, dependent: bool) -> list[Node]:
-        if isinstance(node, SemanticCall):
-            return self._dispatch(node, dependent=dependent)
-        if node.output in self.variables.values:
-            return []
+    def _arrive(self, node: Node, name: str, dependent: bool) -> None:
+        """One edge: the input `name` of `node` is settled."""
+        if (error := self.variables.errors.get(name)) is not None:
+            self._fail_node(node, error)
+            return
+        self._missing[node.output] -= 1
+        if not self._missing[node.output]:
+            self._settle(node, dependent=dependent)
+
+    def _settle(self, node: Node, *, dependent: bool) -> None:
+        """All inputs are there: a transform is applied, a call is rendered and queued."""
         try:
-            value = render_transform(node, self.variables.values, self.graph.texts[node.output])
+            if isinstance(node, SemanticCall):
+                self._render(node, dependent=dependent)
+            elif not self.variables.settled(node.output):
+                texts = self.graph.texts[node.output]
+                self._write(node.output, render_transform(node, self.variables.values, texts))
+                self._spread(node.output, dependent=dependent)
         except ParrotError as error:
-            return self._fail_variable(node.output, error)
-        return self._write(node.output, value)
+            self._fail_node(node, error)
+        except Exception as error:  # no node may be left behind
+            self._fail_node(node, EngineError(f"{node.label} can't be settled: {error!r}"))
 
-    def _write(self, name: str, value: str) -> list[Node]:
-        """Give a variable its value, or fail it where that can't be one; who reads it is returned."""
+    def _render(self, planned: SemanticCall, *, dependent: bool) -> None:
+        call = self.planned[planned.id]
+        if call.state != "waiting":
+            return
+        texts = self.graph.texts[planned.output]
+        request = render_call(planned, self.variables.values, texts)
+        request.model = self._dispatcher.check_model(request.model)
+        self._claimable.setdefault(request.claim_key(), deque()).append(call)
+        call.request, call.dependent = request, dependent
+        if (earlier := rewritten(self.graph, planned)) is not None:
+            call.draft = self.planned[earlier.id].tokens
+        self._concurrency.enter(call)
+        if call.state == "queued":
+            self._events.add("call_queued", call.id)
+
+    def _write(self, name: str, value: str) -> None:
+        """Give a variable its value, or fail it where that can't be one."""
         try:
             self.variables.write(name, value)
         except InvalidRequestError as error:
-            return self._fail_variable(name, error)
-        self._events.add("variable_ready", name)
-        return self.graph.consumers.get(name, [])
-
-    def _dispatch(self, planned: SemanticCall, *, dependent: bool) -> list[Node]:
-        """Render a call and let it run when it may; what fails by its failure is returned."""
-        call = self.calls[planned.id]
-        if call.state != "waiting":
-            return []
-        try:
-            texts = self.graph.texts[planned.output]
-            request = render_call(planned, self.variables.values, texts)
-            request.model = self._dispatcher.check_model(request.model)
-            key = request.claim_key()
-        except ParrotError as error:
-            return self._fail(call, error)
-        except ValueError as error:  # a text of the program that is not valid Unicode
-            return self._fail(call, InvalidRequestError(f"{planned.label} can't be sent: {error}"))
-        call.request, call.dependent, call.queued = request, dependent, time.time()
-        call.on_abandoned = self._on_abandoned
-        if (earlier := rewritten(self.graph, planned)) is not None:
-            call.draft = self.calls[earlier.id].tokens
-        self._claimable.setdefault(key, deque()).append(call)
-        if self._concurrency.enter(call):
-            self._events.add("call_queued", call.id)
-        return []
-
-    def _start(self, call: Call) -> None:
-        """Run a planned call that has its place."""
-        try:
-            self.run(call)
-        except ParrotError as error:
-            self._advance(self._fail(call, error))
-
-    def _on_first_token(self, call: Call) -> None:
-        self._events.add("call_first_token", call.id)
-
-    def _on_end(self, call: Call) -> None:
-        self._touch()
-        if call.error is not None:
-            self._events.add("call_failed", call.id)
-            self._advance(self._fail_output(call, call.error))
-            return
-        self._events.add("call_done", call.id)
-        if call.output is not None:
-            self._advance(self._write(call.output, call.text), dependent=True)
+            self._fail(name, error)
+        else:
+            self._events.add("variable_ready", name)
 
     # Failure: exactly what needs a failed variable fails, with the error of the root
 
-    def _fail(self, call: Call, error: ParrotError) -> list[Node]:
-        """End a call; who reads its output is returned."""
-        cancelled = isinstance(error, CancelledCallError)
-        self._events.add("call_cancelled" if cancelled else "call_failed", call.id)
-        call.end("cancelled" if cancelled else "failed", error)
-        return self._fail_output(call, error)
+    def _fail(self, name: str, error: ParrotError) -> None:
+        if not self.variables.settled(name):
+            self.variables.fail(name, error)
+            self._events.add("variable_failed", name)
 
-    def _fail_output(self, call: Call, error: ParrotError) -> list[Node]:
-        if call.output is None:
-            return []
-        return self._fail_variable(call.output, _rooted(error, call))
+    def _fail_node(self, node: Node, error: ParrotError) -> None:
+        if isinstance(node, SemanticCall):
+            call = self.planned[node.id]
+            if call.state == "waiting":
+                state: CallState = (
+                    "cancelled" if isinstance(error, CancelledCallError) else "failed"
+                )
+                call.end(state, error)
+        elif not self.variables.settled(node.output):
+            self._fail(node.output, error)
+            self._spread(node.output, dependent=False)
 
-    def _fail_variable(self, name: str, error: ParrotError) -> list[Node]:
-        if name in self.variables.errors:
-            return []
-        self.variables.fail(name, error)
-        self._events.add("variable_failed", name)
-        return self.graph.consumers.get(name, [])
-
-    def _fail_dependent(self, node: Node) -> list[Node]:
-        errors = self.variables.errors
-        error = next(errors[name] for name in self.graph.inputs[node.output] if name in errors)
-        if not isinstance(node, SemanticCall):
-            return self._fail_variable(node.output, error)
-        call = self.calls[node.id]
-        return self._fail(call, error) if call.state == "waiting" else []
+    def _tell(self) -> None:
+        """All that follows has been done, and may be seen."""
+        self.variables.tell()
+        untold, self._untold = self._untold, []
+        for call in untold:
+            call.tell_end()
 
 
 def _rooted(error: ParrotError, call: Call) -> ParrotError:

@@ -2,25 +2,34 @@
 
 import itertools
 import time
-from collections import Counter
 
 from parrot_backend.program.critical_path import calls_read, critical_path, saved_on
 from parrot_backend.serving.call import Call
-from parrot_backend.serving.dispatcher import Dispatcher
+from parrot_backend.serving.dispatch.dispatcher import Dispatcher
 from parrot_backend.serving.events import EventLog
 from parrot_backend.serving.executor import Executor
 from parrot_backend.serving.limits import Limits
 from parrot_backend.serving.ranking import Ranking
-from parrot_backend.wire.errors import ConflictError, NotFoundError, OverloadedError
+from parrot_backend.serving.tenants import Tenant
+from parrot_backend.wire.errors import (
+    CancelledCallError,
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+)
 from parrot_backend.wire.protocol import CallScope, ChatRequest, Program, SessionRequest
 from parrot_backend.wire.text_protocol import LLMRequest
 from parrot_backend.wire.views import GraphView, SessionEvent, SessionView
+
+# What a call, its events and its variables take beside their texts.
+_BYTES_PER_CALL = 2048
 
 
 class Session:
     """Takes programs and requests, within its limits, and tells how they stand.
 
-    `opening` says whose it is and what is wanted in it.
+    `opening` says whose it is and what is wanted in it. It is used by every request that names it, and
+    while somebody reads one of its calls or waits for one of its variables.
     """
 
     def __init__(
@@ -28,7 +37,7 @@ class Session:
         session_id: str,
         dispatcher: Dispatcher,
         limits: Limits,
-        tenant: str,
+        tenant: Tenant,
         opening: SessionRequest,
     ) -> None:
         self.id = session_id
@@ -36,8 +45,8 @@ class Session:
         self.opening = opening
         self.created = time.time()
         self.last_used = time.monotonic()
-        self.closed = False
-        self._saved_seconds: float | None = None
+        self.closed_at: float | None = None
+        self._saved: float | None = None
         self._dispatcher = dispatcher
         self._limits = limits
         self._events = EventLog(limits.events_per_session)
@@ -48,25 +57,27 @@ class Session:
             self._events,
             ranking=self._ranking,
             objective=opening.objective,
-            touch=self.touch,
-            on_abandoned=self._abandon,
+            on_use=self.touch,
         )
         self._numbers = itertools.count(1)
 
-    def submit(self, program: Program) -> None:
+    async def submit(self, program: Program) -> None:
         """Take a program in, whole or not at all, and start every call whose inputs are there.
 
         Raises:
-            InvalidRequestError: the program does not hold together; `param` says where.
-            PayloadTooLargeError: its shared texts are too long.
+            InvalidRequestError: the program does not hold together, or is over the session's limits;
+                `param` says where.
+            PayloadTooLargeError: there is too much of it.
+            CancelledCallError: the session was closed meanwhile.
             ConflictError: a name in it is taken.
             NotFoundError: a call names a model that is not served.
-            OverloadedError: it would be over the session's limits.
+            OverloadedError: the server has no room for so many calls.
+            QuotaError: the tenant may not have so many.
         """
         self.touch()
         self._check_room(program)
         self._check_models(program)
-        self._executor.add(program)
+        await self._executor.add(program)
 
     def take(self, request: LLMRequest, scope: CallScope | None = None) -> Call:
         """Claim the planned call that this request is equal to, or run it as a new one.
@@ -77,7 +88,9 @@ class Session:
 
         Raises:
             NotFoundError: the request names a model that is not served.
-            OverloadedError: a limit is reached.
+            InvalidRequestError: the session is full.
+            OverloadedError: the server is full.
+            QuotaError: the tenant may not have more.
         """
         self.touch()
         request.model = self._dispatcher.check_model(request.model)
@@ -112,12 +125,17 @@ class Session:
             ParrotError: what made the variable fail.
         """
         self.touch()
-        return await self._executor.variables.read(name, min(timeout, self._limits.wait_seconds))
+        try:
+            return await self._executor.variables.read(
+                name, min(timeout, self._limits.wait_seconds)
+            )
+        finally:
+            self.touch()
+            self._executor.review()
 
     def view(self) -> SessionView:
         """Counts of the session as it stands."""
-        calls = list(self._executor.calls.values())
-        states = Counter(call.state for call in calls)
+        tally = self._executor.tally
         return SessionView(
             id=self.id,
             closed=self.closed,
@@ -125,27 +143,27 @@ class Session:
             objective=self.opening.objective,
             thread=self.opening.thread,
             tags=self.opening.tags,
-            planned=sum(call.planned for call in calls),
-            claimed=sum(call.claimed for call in calls),
-            dependent=sum(call.dependent and call.claimed for call in calls),
-            ahead=sum(call.ahead for call in calls),
-            unplanned=sum(not call.planned for call in calls),
-            unclaimed=sum(c.planned and not c.claimed and c.state == "done" for c in calls),
-            saved_seconds=self._saved_seconds,
-            waiting=states["waiting"],
-            queued=states["queued"],
-            running=states["running"],
-            done=states["done"],
-            failed=states["failed"],
-            cancelled=states["cancelled"],
-            prompt_tokens=sum(call.prompt_tokens for call in calls),
-            cached_tokens=sum(call.cached_tokens for call in calls),
-            completion_tokens=sum(call.completion_tokens for call in calls),
+            planned=tally.planned,
+            claimed=tally.claimed,
+            dependent=tally.dependent,
+            ahead=tally.ahead,
+            unplanned=tally.unplanned,
+            unclaimed=tally.done_unclaimed,
+            saved_seconds=self._saved_seconds(),
+            waiting=tally.states["waiting"],
+            queued=tally.states["queued"],
+            running=tally.states["running"],
+            done=tally.states["done"],
+            failed=tally.states["failed"],
+            cancelled=tally.states["cancelled"],
+            prompt_tokens=tally.prompt_tokens,
+            cached_tokens=tally.cached_tokens,
+            completion_tokens=tally.completion_tokens,
         )
 
     def graph(self) -> GraphView:
         """The program and how far it is."""
-        calls = list(self._executor.calls.values())
+        calls = self._executor.calls
         return GraphView(
             calls=[call.view() for call in calls],
             variables=self._executor.variables.views(),
@@ -157,60 +175,95 @@ class Session:
         """What happened after event number `after`."""
         return self._events.after(after)
 
+    def stop_plan(self) -> None:
+        """Cancel what is planned and nobody has asked for: its client gives no sign of life."""
+        self._executor.stop_plan(
+            CancelledCallError(
+                f"session '{self.id}' had no sign of life for {self.grace:g} s: ask for what is "
+                "planned, or tell that it is alive (POST /v1/sessions/alive)"
+            )
+        )
+
     def close(self) -> None:
         """Cancel what is planned and nobody has asked for; the counts can still be read.
 
         A request that is being answered goes on to its end, or until its reader leaves.
         """
-        self.closed = True
-        unasked = [c for c in self._executor.calls.values() if c.planned and not c.claimed]
-        self._executor.cancel(unasked, f"session '{self.id}' was closed")
-        views = [call.view() for call in self._executor.calls.values()]
-        self._saved_seconds = saved_on(critical_path(views, calls_read(self._executor.graph)))
+        self.closed_at = time.monotonic()
+        self._executor.close(CancelledCallError(f"session '{self.id}' was closed"))
+
+    async def settled(self) -> None:
+        """Wait until all that follows from what has happened is done."""
+        await self._executor.settled()
 
     def touch(self) -> None:
         """Somebody uses the session: it is not idle."""
         self.last_used = time.monotonic()
 
     @property
+    def closed(self) -> bool:
+        """Whether it takes nothing any more."""
+        return self.closed_at is not None
+
+    @property
+    def grace(self) -> float:
+        """Seconds without a sign of life after which its plan stops."""
+        return self.opening.grace or self._limits.plan_grace_seconds
+
+    @property
     def in_use(self) -> bool:
         """Whether somebody reads one of its calls or waits for one of its variables now."""
-        calls = self._executor.calls.values()
-        return self._executor.variables.readers > 0 or any(call.readers for call in calls)
+        return self._executor.in_use
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long nobody has used it."""
+        return 0.0 if self.in_use else time.monotonic() - self.last_used
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it holds."""
+        tally, variables = self._executor.tally, self._executor.variables
+        return variables.characters + _BYTES_PER_CALL * (tally.planned + tally.unplanned)
 
     @property
     def full(self) -> bool:
         """Whether it holds as many calls as it may."""
-        return len(self._executor.calls) >= self._limits.calls_per_session
+        tally = self._executor.tally
+        return tally.planned + tally.unplanned >= self._limits.calls_per_session
+
+    def _saved_seconds(self) -> float | None:
+        """What planning took off the critical path; it is found when it is first asked for."""
+        if self._saved is None and self.closed:
+            reads = calls_read(self._executor.graph)
+            self._saved = saved_on(critical_path(self._executor.calls, reads))
+        return self._saved
 
     def _run_new(self, request: LLMRequest, scope: CallScope) -> Call:
         if self.full:
-            count = len(self._executor.calls)
-            raise OverloadedError(
-                f"session '{self.id}' holds {count} calls, the most it may: open a new one",
+            raise InvalidRequestError(
+                f"session '{self.id}' holds {self._limits.calls_per_session} calls, the most it may: "
+                "open a new one",
                 code="session_full",
             )
-        call = Call(f"request-{next(self._numbers)}", request)
+        call = Call(self._new_id(), self._executor, request, tenant=self.tenant)
         objective = scope.objective or self.opening.objective
         self._ranking.rank(call, scope.model_copy(update={"objective": objective}))
         self._executor.run(call)
         return call
 
-    def _abandon(self, call: Call) -> None:
-        """Its reader left before the end. If nobody else reads, nobody is there: the plan goes too."""
-        reason = f"the reader of call '{call.id}' left before its end"
-        self._executor.cancel([call], reason)
-        if not self.in_use:
-            calls = self._executor.calls.values()
-            plan = (other for other in calls if other.planned and not other.claimed)
-            self._executor.cancel(plan, reason)
+    def _new_id(self) -> str:
+        """The program's author chooses the ids of its calls, and may choose any."""
+        names = (f"request-{number}" for number in self._numbers)
+        return next(name for name in names if name not in self._executor.planned)
 
     def _check_room(self, program: Program) -> None:
         nodes = len(program.calls) + len(program.transforms)
+        tally = self._executor.tally
         for what, count, most in (
             (
                 "calls",
-                len(self._executor.calls) + len(program.calls),
+                tally.planned + tally.unplanned + len(program.calls),
                 self._limits.calls_per_session,
             ),
             (
@@ -220,15 +273,17 @@ class Session:
             ),
             (
                 "concurrency groups",
-                len(self._executor.graph.concurrency.keys() | program.concurrency.keys()),
+                len(self._executor.graph.concurrency)
+                + sum(n not in self._executor.graph.concurrency for n in program.concurrency),
                 self._limits.concurrency_groups_per_session,
             ),
         ):
             if count > most:
-                raise OverloadedError(
+                raise InvalidRequestError(
                     f"the program would bring session '{self.id}' to {count} {what}, over the limit of "
                     f"{most}: split it over sessions",
                     param=what.partition(" ")[0],
+                    code="session_full",
                 )
 
     def _check_models(self, program: Program) -> None:

@@ -3,9 +3,10 @@
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 
 from parrot_backend.serving.call import Call
-from parrot_backend.serving.dispatcher import Dispatcher
+from parrot_backend.serving.dispatch.dispatcher import Dispatcher
 from parrot_backend.serving.limits import Limits
 from parrot_backend.serving.ranking import Ranking
 from parrot_backend.serving.session import Session
@@ -14,10 +15,11 @@ from parrot_backend.wire.errors import (
     CancelledCallError,
     ConflictError,
     NotFoundError,
-    OverloadedError,
+    QuotaError,
 )
 from parrot_backend.wire.protocol import CallScope, SessionRequest
 from parrot_backend.wire.text_protocol import LLMRequest, PromptRequest
+from parrot_backend.wire.views import CallState
 
 
 class Tenancy:
@@ -28,7 +30,8 @@ class Tenancy:
         self.limits = limits
         self._dispatcher = dispatcher
         self._sessions: dict[str, Session] = {}
-        self._closed: OrderedDict[str, Session] = OrderedDict()
+        self._closed: OrderedDict[str, tuple[Session, int]] = OrderedDict()
+        self._closed_bytes = 0
         self._threads: dict[str, Session] = {}
         self._groups: OrderedDict[str, Ranking] = OrderedDict()
 
@@ -36,16 +39,16 @@ class Tenancy:
         """A new session, its program not yet submitted; those that the opening names are closed.
 
         Raises:
-            OverloadedError: too many are open.
+            QuotaError: too many are open.
             ConflictError: the opening names one that there is.
         """
         opening = opening or SessionRequest()
         for name in opening.closes:
             if name in self._sessions:
                 self.close(name)
-        if len(self._sessions) >= self.limits.sessions and not self._close_a_thread():
-            raise OverloadedError(
-                f"{len(self._sessions)} sessions are open, the most this server takes: close some "
+        if len(self._sessions) >= self._most_sessions and not self._close_a_thread():
+            raise QuotaError(
+                f"{len(self._sessions)} sessions are open, the most that you may have: close some "
                 "(DELETE /v1/sessions/{id}) or try again later"
             )
         if opening.id in self._sessions or opening.id in self._closed:
@@ -56,7 +59,7 @@ class Tenancy:
             opening.id or f"s-{secrets.token_hex(12)}",
             self._dispatcher,
             self.limits,
-            self.tenant.name,
+            self.tenant,
             opening,
         )
         self._sessions[session.id] = session
@@ -64,26 +67,37 @@ class Tenancy:
 
     def sessions(self, thread: str | None = None) -> list[Session]:
         """The open sessions and the last closed ones, the newest first; of one thread, if named."""
-        found = [*self._closed.values(), *self._sessions.values()]
+        found = [*(session for session, _ in self._closed.values()), *self._sessions.values()]
         chosen = (s for s in found if thread is None or s.opening.thread == thread)
         return sorted(chosen, key=lambda session: session.created, reverse=True)
 
     def get(self, session_id: str) -> Session:
-        """An open session.
+        """An open session; asking for it is a use.
 
         Raises:
             NotFoundError: there is none of that name; it may have been closed.
         """
         if (session := self._sessions.get(session_id)) is None:
             raise _unknown(session_id)
+        session.touch()
         return session
 
     def inspect(self, session_id: str) -> Session:
         """A session to look into: open, or among the last closed ones."""
-        session = self._sessions.get(session_id) or self._closed.get(session_id)
+        session = self._sessions.get(session_id)
+        if session is None and session_id in self._closed:
+            session, _ = self._closed[session_id]
         if session is None:
             raise _unknown(session_id)
+        session.touch()
         return session
+
+    def alive(self, names: Iterable[str]) -> list[str]:
+        """Their client is alive; those of the sessions that are open."""
+        known = [name for name in names if name in self._sessions]
+        for name in known:
+            self._sessions[name].touch()
+        return known
 
     def close(self, session_id: str) -> Session:
         """Close a session; it can be inspected for a while."""
@@ -93,9 +107,9 @@ class Tenancy:
         thread = session.opening.thread or ""
         if self._threads.get(thread) is session:
             del self._threads[thread]
-        self._closed[session_id] = session
-        while len(self._closed) > 64:
-            self._closed.popitem(last=False)
+        self._closed[session_id] = session, session.size
+        self._closed_bytes += session.size
+        self._forget_closed()
         return session
 
     def run(self, request: LLMRequest, scope: CallScope | None = None) -> Call:
@@ -111,19 +125,22 @@ class Tenancy:
         if (session := self._of_thread(scope)) is not None:
             return session.take(request, scope)
         request.model = self._dispatcher.check_model(request.model)
+        self._dispatcher.admit(self.tenant, 1)
         kind = "cmpl" if isinstance(request, PromptRequest) else "chat"
-        call = Call(f"{kind}-{secrets.token_hex(12)}", request)
+        call = Call(f"{kind}-{secrets.token_hex(12)}", self, request, tenant=self.tenant)
         self._ranking_of(scope.group).rank(call, scope)
-        call.on_abandoned = self._abandon
-        self._dispatcher.start(call, tenant=self.tenant.name)
+        self._dispatcher.track(call)
+        self._dispatcher.enter(call)
         return call
 
     def expire(self) -> None:
-        """Close sessions that nobody uses any more."""
-        deadline = time.monotonic() - self.limits.session_idle_seconds
+        """Stop plans whose clients give no sign of life, and close what nobody uses any more."""
         for session in list(self._sessions.values()):
-            if session.last_used < deadline and not session.in_use:
+            if session.idle_seconds > self.limits.session_idle_seconds:
                 self.close(session.id)
+            elif session.idle_seconds > session.grace:
+                session.stop_plan()
+        self._forget_closed()
 
     def close_all(self) -> None:
         """Close every session."""
@@ -143,7 +160,7 @@ class Tenancy:
             opening = SessionRequest(thread=scope.thread, objective=objective, tags=scope.tags)
             try:
                 session = self._threads[scope.thread] = self.open(opening)
-            except OverloadedError:
+            except QuotaError:
                 return None
         return session
 
@@ -168,8 +185,33 @@ class Tenancy:
             self._groups.popitem(last=False)
         return ranking
 
-    def _abandon(self, call: Call) -> None:
-        self._dispatcher.cancel(call)
+    @property
+    def _most_sessions(self) -> int:
+        return min(self.limits.sessions, self.tenant.sessions or self.limits.sessions)
+
+    def _forget_closed(self) -> None:
+        """Closed sessions may be as old, and hold as much together, as the limits say."""
+        oldest = time.monotonic() - self.limits.closed_session_seconds
+        while self._closed:
+            session, size = next(iter(self._closed.values()))
+            fits = self._closed_bytes <= self.limits.closed_session_bytes
+            if fits and (session.closed_at or 0.0) > oldest:
+                return
+            del self._closed[session.id]
+            self._closed_bytes -= size
+
+    # As the owner of calls outside of sessions
+
+    def moved(self, call: Call, before: CallState) -> None:
+        """Nobody keeps book of them; the end is told at once."""
+        if call.ended:
+            call.tell_end()
+
+    def first_token(self, call: Call) -> None:
+        """Nobody keeps book of it."""
+
+    def left(self, call: Call) -> None:
+        """Nobody else can want it."""
         call.end("cancelled", CancelledCallError("the reader left before the end"))
 
 

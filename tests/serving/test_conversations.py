@@ -6,6 +6,7 @@ from parrot_backend.serving.call import Call
 from parrot_backend.serving.conversations import Conversations
 from parrot_backend.wire.messages import ChatMessage
 from parrot_backend.wire.protocol import ChatRequest
+from tests.programs import Nobody
 
 
 def turn(call_id: str, *contents: str, answers: tuple[int, ...] = (1, 3, 5)) -> Call:
@@ -13,7 +14,7 @@ def turn(call_id: str, *contents: str, answers: tuple[int, ...] = (1, 3, 5)) -> 
         ChatMessage(role="assistant" if i in answers else "user", content=content)
         for i, content in enumerate(contents)
     ]
-    return Call(call_id, ChatRequest(messages=messages))
+    return Call(call_id, Nobody(), ChatRequest(messages=messages))
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import aclosing
 
 import pytest
 
@@ -22,7 +21,7 @@ from parrot_backend.serving.session import Session
 from parrot_backend.wire.errors import DependencyError
 from parrot_backend.wire.protocol import Program
 from tests.doubles import ScriptedEngine
-from tests.programs import call, join, request
+from tests.programs import call, join
 
 
 async def becomes(condition: Callable[[], bool]) -> bool:
@@ -45,7 +44,7 @@ async def test_a_waiting_call_is_expected_until_it_is_done(
 ) -> None:
     """With the inputs that are there, and not the call that starts at once."""
     first, second = engine.hold("1:abc"), engine.hold("sum of abc, abc+cba:1")
-    session.submit(CHAIN)
+    await session.submit(CHAIN)
     assert await becomes(lambda: engine.expected == ["sum of abc, "])
     first.set()
     assert await becomes(lambda: len(engine.started) == 2)
@@ -57,7 +56,7 @@ async def test_a_waiting_call_is_expected_until_it_is_done(
 
 async def test_each_of_several_calls_is_expected(session: Session, engine: ScriptedEngine) -> None:
     first, last = engine.hold("abc"), engine.hold("and cba again")
-    session.submit(
+    await session.submit(
         Program(
             calls=[
                 call("a", "abc"),
@@ -67,7 +66,7 @@ async def test_each_of_several_calls_is_expected(session: Session, engine: Scrip
             ]
         )
     )
-    assert await becomes(lambda: engine.expected == ["and "] * 2)
+    assert await becomes(lambda: engine.expected == ["and "]), "what begins alike is expected once"
     first.set()
     await session.read_variable("b.out", 5)
     await session.read_variable("d.out", 5)
@@ -81,7 +80,7 @@ async def test_a_call_without_input_that_is_missing_is_not_expected(
     session: Session, engine: ScriptedEngine
 ) -> None:
     engine.hold("1:abc")
-    session.submit(Program(variables={"one": "abc"}, calls=[call("a", "1:{one}")]))
+    await session.submit(Program(variables={"one": "abc"}, calls=[call("a", "1:{one}")]))
     await asyncio.sleep(0.05)
     assert engine.running == 1
     assert engine.expected == []
@@ -90,7 +89,7 @@ async def test_a_call_without_input_that_is_missing_is_not_expected(
 async def test_a_call_that_waits_for_a_client_s_input_is_expected(
     session: Session, engine: ScriptedEngine
 ) -> None:
-    session.submit(Program(variables={"one": None}, calls=[call("a", "1:{one}")]))
+    await session.submit(Program(variables={"one": None}, calls=[call("a", "1:{one}")]))
     assert await becomes(lambda: engine.expected == ["1:"])
     session.set_variable("one", "abc")
     assert await session.read_variable("a.out", 5) == "cba:1"
@@ -101,7 +100,7 @@ async def test_a_call_that_fails_is_not_expected_any_more(
     session: Session, engine: ScriptedEngine
 ) -> None:
     first = engine.hold("ok")
-    session.submit(
+    await session.submit(
         Program(
             variables={"late": None},
             calls=[
@@ -122,7 +121,7 @@ async def test_calls_of_a_closed_session_are_not_expected_any_more(
     core: ServingCore, session: Session, engine: ScriptedEngine
 ) -> None:
     engine.hold("1:abc")
-    session.submit(CHAIN)
+    await session.submit(CHAIN)
     assert await becomes(lambda: engine.expected == ["sum of abc, "])
     core.tenancy().close(session.id)
     assert engine.expected == []
@@ -132,20 +131,35 @@ async def test_calls_of_a_session_that_is_closed_at_once_are_never_expected(
     core: ServingCore, session: Session, engine: ScriptedEngine
 ) -> None:
     engine.hold("1:abc")
-    session.submit(CHAIN)
+    await session.submit(CHAIN)
     core.tenancy().close(session.id)
     await asyncio.sleep(0.05)
     assert engine.expected == []
 
 
-async def test_a_plan_whose_reader_leaves_is_not_expected_any_more(
+async def test_a_prompt_is_expected_as_far_as_it_is_known(
+    session: Session, engine: ScriptedEngine
+) -> None:
+    """Its parts land one after the other, and each makes more of it known."""
+    first, second = engine.hold("1"), engine.hold("2")
+    await session.submit(
+        Program(calls=[call("a", "1"), call("b", "2"), call("sum", "Sum of {a.out}, {b.out}!")])
+    )
+    assert await becomes(lambda: engine.expected == ["Sum of "])
+    first.set()
+    assert await becomes(lambda: engine.expected == ["Sum of 1, "])
+    second.set()
+    await session.read_variable("sum.out", 5)
+    assert engine.expected == []
+
+
+async def test_a_stopped_plan_is_not_expected_any_more(
     session: Session, engine: ScriptedEngine
 ) -> None:
     engine.hold("1:abc")
-    session.submit(CHAIN)
-    async with aclosing(session.take(request("1:abc")).read()) as deltas:
-        await anext(deltas)
-        assert await becomes(lambda: engine.expected == ["sum of abc, "])
+    await session.submit(CHAIN)
+    assert await becomes(lambda: engine.expected == ["sum of abc, "])
+    session.stop_plan()
     assert await becomes(lambda: engine.expected == [])
 
 
@@ -161,7 +175,7 @@ async def test_the_real_engine_holds_no_expectation_after_a_plan(model_path: str
     engine = TorchEngine(loaded, card, Worker(stepper, 16), capacity=cache.slots, drafting=True)
     core = ServingCore(LocalEndpoint(engine), Limits())
     session = core.tenancy().open()
-    session.submit(
+    await session.submit(
         Program(
             calls=[
                 call("a", "Name a bird.").model_copy(update={"max_tokens": 30, "temperature": 0}),
@@ -169,7 +183,7 @@ async def test_the_real_engine_holds_no_expectation_after_a_plan(model_path: str
             ]
         )
     )
-    expected = [bool(memory.expected) async for _ in session._executor.calls["a"].read()]
+    expected = [bool(memory.expected) async for _ in session._executor.planned["a"].read()]
     assert any(expected)
     await session.read_variable("b.out", 60)
     await core.aclose()
