@@ -31,6 +31,8 @@ class Deduction:
     path: int
     group: str | None = None
     group_size: int | None = None
+    work: float = 0.0
+    site: str = ""
 
 
 def deduce(graph: Graph, objective: Objective = "latency") -> dict[str, Deduction]:

@@ -1,40 +1,13 @@
-"""Who goes first: the order of calls, as one number for the engine.
-
-Latency-critical calls go first. Members of a task group come next where a latency output needs them:
-only the last of them matters, so one that somebody waits for alone may pass. What is only wanted for
-throughput fills the gaps. Within each of the three the older application goes first, in it the call
-with the longer way to its output, and of calls that are equally far the older task group, so that the
-members of a group are neighbours and their batch is not interleaved with another's.
-"""
+"""Ranking: says of each call of an application where it stands, by its program or its request."""
 
 from dataclasses import dataclass
 
 from parrot_backend.program.analysis import Deduction
 from parrot_backend.serving.call import Call
+from parrot_backend.serving.rank import Rank
 from parrot_backend.wire.protocol import CallScope
+from parrot_backend.wire.text_protocol import LLMRequest, PromptRequest
 from parrot_backend.wire.views import GroupView
-
-_BITS_APPLICATION, _BITS_PATH, _BITS_GROUP = 32, 14, 14  # with the class on top, below 2**62
-
-
-def priority(*, critical: bool, batched: bool, application: int, path: int, group: int) -> int:
-    """Higher goes first; fits a signed 64-bit integer.
-
-    Args:
-        critical: whether a latency output needs the call.
-        batched: whether it is one of several siblings.
-        application: number of its application, in order of arrival.
-        path: calls from it to the output, its own included.
-        group: number of its task group in the application, in order of arrival.
-    """
-    order = (1 if batched else 2) if critical else 0
-    order = order << _BITS_APPLICATION | _older_first(application, _BITS_APPLICATION)
-    order = order << _BITS_PATH | min(path, (1 << _BITS_PATH) - 1)
-    return order << _BITS_GROUP | _older_first(group, _BITS_GROUP)
-
-
-def _older_first(number: int, bits: int) -> int:
-    return max(0, (1 << bits) - 1 - number)
 
 
 @dataclass(slots=True)
@@ -44,35 +17,49 @@ class _TaskGroup:
 
 
 class Ranking:
-    """Ranks the calls of one application: a session, or a call or task group outside of any."""
+    """Ranks the calls of one application: a session, or a task group outside of any.
 
-    def __init__(self, application: int) -> None:
+    Args:
+        application: its number.
+        single: it is one call outside of any; then the number is that of what begins next.
+    """
+
+    def __init__(self, application: int, *, single: bool = False) -> None:
         self._application = application
+        self._single = single
         self._groups: dict[str, _TaskGroup] = {}
 
     def rank_planned(self, call: Call, deduction: Deduction) -> None:
         """Place a planned call by what its program says; also again, when more of it is known."""
-        call.objective, call.path = deduction.objective, deduction.path
-        self._rank(call, deduction.critical, deduction.group, deduction.group_size)
+        call.objective, call.group = deduction.objective, deduction.group
+        number, batched = self._join(deduction.group, deduction.group_size)
+        call.rank = Rank(
+            critical=deduction.critical,
+            batched=batched,
+            application=self._application,
+            group=number,
+            path=deduction.path,
+            work=deduction.work,
+            site=deduction.site,
+        )
 
     def rank(self, call: Call, scope: CallScope) -> None:
         """Place a call by what its request says."""
-        call.objective = scope.objective or "latency"
-        self._rank(call, call.objective != "throughput", scope.group, scope.group_size)
-
-    def _rank(self, call: Call, critical: bool, group: str | None, size: int | None) -> None:
-        call.group = group
-        number, batched = self._join(group, size) if group is not None else (0, False)
-        call.priority = priority(
-            critical=critical,
+        call.objective, call.group = scope.objective or "latency", scope.group
+        number, batched = self._join(scope.group, scope.group_size)
+        call.rank = Rank(
+            critical=call.objective != "throughput",
             batched=batched,
             application=self._application,
-            path=call.path,
             group=number,
+            site=_site_of(call.request),
+            single=self._single,
         )
 
-    def _join(self, name: str, size: int | None) -> tuple[int, bool]:
+    def _join(self, name: str | None, size: int | None) -> tuple[int, bool]:
         """The group's number, and whether a call that joins it is known to have siblings."""
+        if name is None:
+            return 0, False
         known = name in self._groups
         group = self._groups.setdefault(name, _TaskGroup(len(self._groups), size))
         group.size = size if size is not None else group.size
@@ -89,3 +76,15 @@ class Ranking:
             for name, ids in members.items()
         ]
         return [view for view in views if (view.size or len(view.calls)) > 1]
+
+
+def _site_of(request: LLMRequest | None) -> str:
+    """The same for requests with the same instruction and parameters, as one call site sends them."""
+    if request is None:
+        return ""
+    system = ""
+    if not isinstance(request, PromptRequest) and request.messages[0].role == "system":
+        system = request.messages[0].content
+    form = request.response_format or request.structured_outputs
+    parameters = (request.max_tokens, request.temperature, *(request.stop or ()), form is None)
+    return f"{hash((system, parameters)):x}"

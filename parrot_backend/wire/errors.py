@@ -8,8 +8,9 @@ ParrotError
   ConflictError            409  a name is taken
   PayloadTooLargeError     413
   DependencyError          424  a call or variable upstream failed
-  OverloadedError          429  a queue or a table is full: try again later
+  QuotaError               429  the tenant has as much as it may have: try again later
   EngineError              500  the engine failed under the request
+  OverloadedError          503  the server is full: try again later
   UnavailableError         503  shutting down
     CancelledCallError     503  the call was stopped before its end
     EndpointLostError      503  what ran the call died or hung, and it could not be run again
@@ -31,6 +32,8 @@ class ParrotError(Exception):
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
     default_code: ClassVar[str | None] = None
+    retry_after: int | None = None
+    """Seconds after which the same request may succeed, where waiting helps."""
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -90,12 +93,24 @@ class DependencyError(ParrotError):
     default_code = "dependency_failed"
 
 
-class OverloadedError(ParrotError):
-    """A queue or a table is full; the same request may succeed later."""
+class QuotaError(ParrotError):
+    """The tenant has as much as it may have; when some of it has ended, there may be more."""
 
     status = 429
     type = "rate_limit_error"
+    default_code = "quota_exceeded"
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after: int = 1) -> None:
+        super().__init__(message, code=code)
+        self.retry_after = retry_after
+
+
+class OverloadedError(ParrotError):
+    """The server is full: a queue or a table is. The same request may succeed later."""
+
+    status = 503
     default_code = "overloaded"
+    retry_after = 1
 
 
 class EngineError(ParrotError):

@@ -4,20 +4,22 @@ import pytest
 
 from parrot_backend.program.analysis import Deduction
 from parrot_backend.serving.call import Call
-from parrot_backend.serving.ranking import Ranking, priority
+from parrot_backend.serving.rank import AGED_PRIORITY, Rank
+from parrot_backend.serving.ranking import Ranking
 from parrot_backend.wire.protocol import CallScope, Objective
+from tests.serving.dispatch.doubles import Book, a_call
 
 
 def requested(ranking: Ranking, **scope: object) -> int:
-    call = Call("x")
+    call = Call("x", Book())
     ranking.rank(call, CallScope(**scope))
-    return call.priority
+    return call.rank.priority
 
 
 def planned(ranking: Ranking, *deduction: object) -> int:
-    call = Call("x")
+    call = Call("x", Book())
     ranking.rank_planned(call, Deduction(*deduction))
-    return call.priority
+    return call.rank.priority
 
 
 @pytest.mark.parametrize("objective", ["latency", "ttft", "tpot"])
@@ -53,7 +55,30 @@ def test_the_older_application_goes_first_then_the_longer_path_then_the_older_gr
 
 def test_priorities_fit_a_signed_64_bit_integer_at_any_age() -> None:
     for number in (0, 2**14, 2**40):
-        found = priority(
-            critical=True, batched=False, application=number, path=number, group=number
-        )
-        assert 0 <= found < 2**63
+        found = Rank(application=number, path=number, group=number).priority
+        assert 0 <= found < AGED_PRIORITY < 2**63
+
+
+def test_a_program_says_how_much_work_is_left_and_from_where_it_comes() -> None:
+    call = Call("x", Book())
+    Ranking(4).rank_planned(call, Deduction("latency", True, 2, work=70.0, site="s"))
+    assert call.rank == Rank(application=4, path=2, work=70.0, site="s")
+
+
+def test_calls_with_one_instruction_and_one_form_are_of_one_site() -> None:
+    def site(prompt: str, system: str = "Summarize.", **parameters: object) -> str:
+        call = a_call(prompt, system=system, **parameters)
+        Ranking(0).rank(call, CallScope())
+        return call.rank.site
+
+    assert site("one") == site("another")
+    assert (
+        len({site("one"), site("one", "Translate."), site("one", max_tokens=5), site("one", "")})
+        == 4
+    )
+
+
+def test_a_single_call_is_as_old_as_what_begins_next_and_no_part_of_it() -> None:
+    call = Call("x", Book())
+    Ranking(3, single=True).rank(call, CallScope())
+    assert (call.rank.application, call.rank.single) == (3, True)

@@ -1,0 +1,130 @@
+"""Attempts: one run of a call each, and what it takes that another one goes on from it."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from parrot_backend.endpoints.base import Card, Endpoint, Job
+from parrot_backend.engines.base import Delta
+from parrot_backend.serving.call import Call
+from parrot_backend.serving.dispatch.policy import Turn
+from parrot_backend.serving.dispatch.resumption import Resumption
+from parrot_backend.wire.errors import EndpointLostError, EngineError
+from parrot_backend.wire.text_protocol import LLMRequest
+
+# A token of a prompt takes about as much as an eighth of one of an answer.
+_PROMPT_WEIGHT = 0.125
+
+
+class Meter:
+    """What an attempt costs, in tokens of answers: what is expected at first, put right as it comes.
+
+    Charged from the start on, for else who comes with many calls at once has them all at no price.
+
+    Args:
+        prompt, answer: the tokens that are expected.
+        charge: told what it costs more, or less.
+    """
+
+    def __init__(self, prompt: float, answer: float, charge: Callable[[float], None]) -> None:
+        self._prompt = prompt * _PROMPT_WEIGHT
+        self._answer = answer
+        self._served = 0
+        self._started = False
+        self._charge = charge
+        charge(self._prompt + answer)
+
+    def add(self, delta: Delta) -> None:
+        """A step has come."""
+        if not self._started:
+            self._started = True
+            if delta.prompt_tokens:
+                computed = (delta.prompt_tokens - delta.cached_tokens) * _PROMPT_WEIGHT
+                self._charge(computed - self._prompt)
+        self._served += len(delta.tokens)
+        if self._served > self._answer:
+            self._charge(self._served - self._answer)
+            self._answer = self._served
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        unused = self._answer - self._served + (0 if self._started else self._prompt)
+        if unused:
+            self._charge(-unused)
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One run of a call; when it is `over`, the endpoint has freed all that it held."""
+
+    turn: Turn
+    meter: Meter
+    task: asyncio.Task[None] | None = None
+    over: bool = False
+
+    @property
+    def call(self) -> Call:
+        """What runs."""
+        return self.turn.call
+
+    def stop(self) -> None:
+        """End it; the endpoint frees what it held within a step."""
+        if self.task is not None:
+            self.task.cancel()
+
+
+async def run(
+    endpoint: Endpoint, attempt: Attempt, job: Job, on_step: Callable[[Call], None]
+) -> Delta:
+    """Publish what the endpoint answers but for the last delta, which is returned when all is freed.
+
+    Raises:
+        EndpointLostError: the endpoint died; AnswerDivergedError where the answer is another one.
+        EngineError: it ended without a finish reason.
+        ParrotError: the request can't be run.
+    """
+    call = attempt.call
+    resumption = Resumption(call) if call.seen else None
+    async with aclosing(endpoint.generate(job)) as deltas:
+        async for told in deltas:
+            on_step(call)
+            attempt.meter.add(told)
+            delta = told if resumption is None else resumption.cut(told)
+            if delta is None:
+                continue
+            if delta.finish_reason is not None:
+                break
+            call.publish(delta)
+        else:
+            raise EngineError(f"the answer to call '{call.id}' ended without a finish reason")
+    return delta
+
+
+def seed_for(request: LLMRequest, card: Card) -> int | None:
+    """A seed for a request that is sampled without one, where it makes its answer come again."""
+    return secrets.randbits(63) if card.repeatable and not _is_fixed(request) else None
+
+
+def prepare_another(call: Call, job: Job) -> None:
+    """See that a call whose endpoint died can run again.
+
+    What nobody has seen is forgotten. The rest is told no second time, so it has to come again.
+
+    Raises:
+        EndpointLostError: somebody has read a beginning that will not come again.
+    """
+    if not call.seen:
+        call.restart()
+    elif not _is_fixed(job.request):
+        raise EndpointLostError(
+            "what ran the call died after a part of its answer was read, and sampled without a seed "
+            "the same answer does not come again: send the request again, or with a seed",
+            code="not_repeatable",
+        )
+
+
+def _is_fixed(request: LLMRequest) -> bool:
+    """Whether the request itself says which answer it has: greedy, or with a seed."""
+    return request.temperature == 0 or request.seed is not None
