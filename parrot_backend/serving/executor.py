@@ -7,9 +7,11 @@ promise). It is one worklist over the edges of the graph, each edge once; where 
 sessions have their turns in between, and the end is told after it.
 """
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from parrot_backend.program.analysis import Analysis, Deduction, rewritten
 from parrot_backend.program.graph import Graph, Node
@@ -102,7 +104,8 @@ class Executor:
     @property
     def in_use(self) -> bool:
         """Whether somebody reads one of its calls or waits for one of its variables now."""
-        return self.variables.readers or len(self._asked) > len(self._left)
+        reading = self.variables.readers or len(self._asked) > len(self._left)
+        return reading or self._adding.locked()
 
     async def add(self, program: Program) -> None:
         """Take a program in, whole or not at all, and start every call whose inputs are there.
@@ -314,7 +317,8 @@ class Executor:
     def _is_live(self, node: Node) -> bool:
         """Whether a node's place still matters."""
         if isinstance(node, SemanticCall):
-            return not self.planned[node.id].ended
+            call = self.planned.get(node.id)  # a new one is taken in meanwhile
+            return call is None or not call.ended
         return not self.variables.settled(node.output)
 
     def _rank(self, call_id: str, deduction: Deduction) -> None:

@@ -3,7 +3,7 @@
 import itertools
 import time
 
-from parrot_backend.program.critical_path import calls_read, critical_path, saved_on
+from parrot_backend.program.critical_path import critical_path, saved_on
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.dispatch.dispatcher import Dispatcher
 from parrot_backend.serving.events import EventLog
@@ -235,8 +235,8 @@ class Session:
     def _saved_seconds(self) -> float | None:
         """What planning took off the critical path; it is found when it is first asked for."""
         if self._saved is None and self.closed:
-            reads = calls_read(self._executor.graph)
-            self._saved = saved_on(critical_path(self._executor.calls, reads))
+            path = critical_path(self._executor.calls, self._executor.graph)
+            self._saved = saved_on(path)
         return self._saved
 
     def _run_new(self, request: LLMRequest, scope: CallScope) -> Call:

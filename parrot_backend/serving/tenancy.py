@@ -178,7 +178,7 @@ class Tenancy:
         prompt wait for the prefix that another computes, but not for a less urgent one's.
         """
         if group is None:
-            return Ranking(self._dispatcher.applications)
+            return Ranking(self._dispatcher.applications, single=True)
         ranking = self._groups.pop(group, None) or Ranking(self._dispatcher.new_application())
         self._groups[group] = ranking
         while len(self._groups) > self.limits.sessions:
