@@ -116,9 +116,8 @@ class Machine(RuleBasedStateMachine):
             variables = {f"v{number}": None}
             calls = [call(names[0], f"{{v{number}}} {before}")]
         with suppress(ParrotError):
-            self.at_once(
-                session.submit, Program(variables=variables, transforms=transforms, calls=calls)
-            )
+            program = Program(variables=variables, transforms=transforms, calls=calls)
+            self.do(session.submit(program))
 
     @rule(session=sessions, data=st.data())
     def set_variable(self, session: Session | None, data: st.DataObject) -> None:
