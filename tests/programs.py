@@ -2,6 +2,7 @@
 
 import re
 
+from parrot_backend.program.graph import Graph
 from parrot_backend.serving.call import Call
 from parrot_backend.wire.messages import (
     ChatMessage,
@@ -10,7 +11,7 @@ from parrot_backend.wire.messages import (
     TextSegment,
     VariableSegment,
 )
-from parrot_backend.wire.protocol import ChatRequest, SemanticCall
+from parrot_backend.wire.protocol import ChatRequest, Program, SemanticCall
 from parrot_backend.wire.transforms import Transform
 from parrot_backend.wire.views import CallState
 
@@ -50,3 +51,9 @@ class Nobody:
 
     def left(self, call: Call) -> None:
         pass
+
+
+def graph_of(program: Program) -> Graph:
+    graph = Graph()
+    graph.add(program)
+    return graph

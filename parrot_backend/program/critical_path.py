@@ -8,80 +8,94 @@ it counts once: whether the client would have asked for them side by side, nobod
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 from parrot_backend.program.graph import Graph
 from parrot_backend.wire.protocol import SemanticCall
-from parrot_backend.wire.views import CallView
+from parrot_backend.wire.views import CallState
 
 AHEAD_SECONDS = 0.010
 """Seconds that a call runs before its client asks for it, from which on it counts as run ahead."""
 
 
-_MOST_STEPS = 200_000
+class Timed(Protocol):
+    """A call and its times, in seconds since the epoch: the view of one, or the call itself."""
 
-Reads = Callable[[str], Sequence[str]]
-"""By a call's id, the ids of the calls whose answers it reads."""
+    id: str
+    state: CallState
+    dependent: bool
+    queued: float | None
+    dispatched: float | None
+    claimed_at: float | None
+    finished: float | None
 
-
-def calls_read(graph: Graph) -> Reads:
-    """The calls that each call reads, also through transforms; of a vast graph, those asked first."""
-    steps = 0
-
-    def reads(call_id: str) -> list[str]:
-        nonlocal steps
-        call = graph.calls.get(call_id)
-        stack = [] if call is None else [*graph.inputs[call.output]]
-        seen, found = set(stack), []
-        while stack and steps < _MOST_STEPS:
-            steps += 1
-            producer = graph.producers[stack.pop()]
-            if isinstance(producer, SemanticCall):
-                found.append(producer.id)
-            elif producer is not None:
-                stack += [name for name in graph.inputs[producer.output] if name not in seen]
-                seen.update(graph.inputs[producer.output])
-        return found
-
-    return reads
+    @property
+    def planned(self) -> bool:
+        """Whether it came with a program."""
+        ...
 
 
-def critical_path(views: Iterable[CallView], reads: Reads) -> list[CallView]:
+AnyCall = TypeVar("AnyCall", bound=Timed)
+
+
+def critical_path(calls: Iterable[AnyCall], graph: Graph) -> list[AnyCall]:
     """The calls that the end was waiting for, in order.
 
     Before a planned call it was the one of those that it reads from which ended last; before any
-    other, and behind a graph break, the last that the client had received when it asked for it.
+    other, and behind a graph break, the last that the client had received when it asked for it. Calls
+    are sorted once, and each edge of the graph is gone once.
     """
-    ended = {view.id: view for view in views if view.finished and view.state == "done"}
-    wanted = [view for view in ended.values() if asked(view) is not None]
-    received = sorted(wanted, key=_received)
-    times = [_received(view) for view in received]
-    path: dict[str, CallView] = {}
+    ended = {call.id: call for call in calls if call.finished and call.state == "done"}
+    times = {call_id: _received(call) for call_id, call in ended.items()}
+    wanted = [call_id for call_id, call in ended.items() if asked(call) is not None]
+    received = sorted(wanted, key=times.__getitem__)
+    received_times = [times[call_id] for call_id in received]
+    behind = _last_read(graph, times)
+    path: dict[str, AnyCall] = {}
     place = len(received)
-    current = max(wanted or ended.values(), key=_received, default=None)
-    while current is not None:
-        path[current.id] = current
-        before = [ended[name] for name in reads(current.id) if name in ended]
-        if not before:
-            place = min(place, bisect_right(times, asked(current) or current.queued or 0.0))
-            while place and received[place - 1].id in path:
+    current = max(wanted or ended, key=times.__getitem__, default=None)
+    while current is not None and current not in path:
+        path[current] = call = ended[current]
+        current = behind.get(current)
+        if current is None:
+            place = min(place, bisect_right(received_times, asked(call) or call.queued or 0.0))
+            while place and received[place - 1] in path:
                 place -= 1
-            before = received[max(0, place - 1) : place]
-        current = max((v for v in before if v.id not in path), key=_received, default=None)
+            current = received[place - 1] if place else None
     return [*path.values()][::-1]
 
 
-def asked(view: CallView) -> float | None:
+def _last_read(graph: Graph, times: Mapping[str, float]) -> dict[str, str]:
+    """By call id, which of the calls that it reads, also through transforms, was received last."""
+    found: dict[str, str] = {}
+    written: dict[str, str] = {}  # by variable, the last received of the calls that it is made from
+    for node in graph.nodes:
+        last, latest = None, -1.0
+        for name in graph.inputs[node.output]:
+            call_id = written.get(name)
+            if call_id is not None and times[call_id] > latest:
+                last, latest = call_id, times[call_id]
+        if isinstance(node, SemanticCall):
+            if last is not None:
+                found[node.id] = last
+            last = node.id if node.id in times else None
+        if last is not None:
+            written[node.output] = last
+    return found
+
+
+def asked(view: Timed) -> float | None:
     """When a client asked for it; None where none did."""
     return view.claimed_at if view.planned else view.queued
 
 
-def waited(path: Sequence[CallView]) -> float:
+def waited(path: Sequence[Timed]) -> float:
     """Seconds from the first dispatch on a path to what the client received last."""
     return _received(path[-1]) - (path[0].queued or 0.0) if path else 0.0
 
 
-def saved_on(path: Iterable[CallView]) -> float:
+def saved_on(path: Iterable[Timed]) -> float:
     """Seconds that planning took away on a path."""
     spared = sorted((v.dispatched or 0.0, (v.dispatched or 0.0) + saved(v)) for v in path)
     total, until = 0.0, 0.0
@@ -91,19 +105,19 @@ def saved_on(path: Iterable[CallView]) -> float:
     return total
 
 
-def saved(view: CallView) -> float:
+def saved(view: Timed) -> float:
     """Seconds of its run that had passed when it was asked for; all of it, if it had ended by then."""
     if view.claimed_at is None or view.dispatched is None or view.finished is None:
         return 0.0
     return max(0.0, min(view.claimed_at, view.finished) - view.dispatched)
 
 
-def is_ahead(view: CallView) -> bool:
+def is_ahead(view: Timed) -> bool:
     """Whether the engine had it for a while when it was asked for; no dependent call is."""
     if view.dependent or view.claimed_at is None or view.dispatched is None:
         return False
     return view.claimed_at - view.dispatched > AHEAD_SECONDS
 
 
-def _received(view: CallView) -> float:
+def _received(view: Timed) -> float:
     return max(view.finished or 0.0, asked(view) or 0.0)

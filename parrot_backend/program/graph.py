@@ -1,30 +1,16 @@
 """The graph of a session: who writes each variable, who reads it, and whether a program fits in."""
 
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
+from itertools import islice
 
-from parrot_backend.program.shared_texts import check_shared_texts
+from parrot_backend.program.texts import Contents, Node, contents_of, inputs_of, located, texts_of
 from parrot_backend.wire.errors import ConflictError, InvalidRequestError
-from parrot_backend.wire.messages import Text, VariableSegment
 from parrot_backend.wire.protocol import Output, Program, SemanticCall
-from parrot_backend.wire.transforms import Transform
 
-Node = SemanticCall | Transform
-
-
-def texts_of(node: Node) -> Iterator[Text]:
-    """The texts that a node is made of, in order."""
-    if isinstance(node, Transform):
-        yield from node.inputs
-    else:
-        yield from (message.content for message in node.messages)
-
-
-def inputs_of(node: Node) -> list[str]:
-    """The variables that a node reads, each once, in order of first use."""
-    segments = (segment for text in texts_of(node) for segment in text)
-    return list(dict.fromkeys(s.name for s in segments if isinstance(s, VariableSegment)))
-
+__all__ = ["Graph", "Inputs", "Node", "inputs_of", "texts_of"]
 
 Inputs = dict[str, list[str]]
 """What each variable is made from, in one step."""
@@ -33,50 +19,99 @@ Inputs = dict[str, list[str]]
 class Graph:
     """Variables, and the nodes between them. It only grows, and is acyclic at any time.
 
-    `inputs` and `texts`, the shared texts of its program, are found by the variable that a node
-    writes; `concurrency` has the number of calls that may run at once by the name of their group.
+    `nodes` has each behind those that it reads. `texts`, the shared texts of its program, are found by
+    the variable that a node writes. `consumers` has each reader of a variable once, as `inputs` has
+    each variable that a node reads. `answers` are the calls whose answers a variable holds, itself or
+    through transforms; of many, two. `concurrency` has the number of calls that may run at once by the
+    name of their group.
     """
 
     def __init__(self) -> None:
         self.calls: dict[str, SemanticCall] = {}
+        self.nodes: list[Node] = []
         self.producers: dict[str, Node | None] = {}
         self.consumers: dict[str, list[Node]] = {}
-        self.inputs: Inputs = {}
         self.texts: dict[str, list[str]] = {}
+        self.answers: dict[str, tuple[str, ...]] = {}
         self.outputs: dict[str, Output] = {}
         self.concurrency: dict[str, int] = {}
+        self._contents = Contents()
 
-    def add(self, program: Program) -> None:
-        """Take a program in, whole or not at all.
+    @property
+    def inputs(self) -> Inputs:
+        """What each variable is made from, in one step."""
+        return self._contents.inputs
+
+    @property
+    def characters(self) -> dict[str, int]:
+        """How many are known of a node's texts before it runs, by the variable that it writes."""
+        return self._contents.characters
+
+    @property
+    def sites(self) -> dict[str, str]:
+        """The call sites by call id."""
+        return self._contents.sites
+
+    def add(self, program: Program) -> list[Node]:
+        """Take a program in, whole or not at all; its nodes are returned, each behind what it reads.
+
+        The work is that of the program, however large the graph is.
 
         Raises:
             ConflictError: a call's id or a variable is already there.
-            InvalidRequestError: a variable, shared text or concurrency group is nowhere defined, or the
-                calls form a cycle.
-            PayloadTooLargeError: the shared texts are too long.
+            InvalidRequestError: a variable, shared text or concurrency group is nowhere defined, a text
+                is too long, or the calls form a cycle.
+            PayloadTooLargeError: there is too much of it.
+        """
+        return self.commit(self.check(program))
+
+    def check(self, program: Program) -> "Checked":
+        """Find every reason to refuse a program; it raises what `add` raises.
+
+        This is most of the work. It may be done in another thread while the graph does not grow.
         """
         producers = self._new_producers(program)
-        inputs = {node.output: inputs_of(node) for node in _nodes(program)}
         self._check_calls(program)
-        self._check_references(program, producers, inputs)
+        contents = contents_of(program, self._contents)
+        self._check_references(program, producers, contents.inputs)
         self._check_concurrency(program)
-        check_shared_texts(program)
-        _check_acyclic(inputs)
-        self.producers.update(producers)
-        self.inputs.update(inputs)
-        self.texts.update(dict.fromkeys(inputs, program.texts))
+        nodes = _producers_first(program, contents.inputs)
+        return Checked(program, nodes, producers, contents, len(self.producers))
+
+    def commit(self, checked: "Checked") -> list[Node]:
+        """Take in what was checked, which can't be refused any more.
+
+        Raises:
+            ValueError: the graph has grown since.
+        """
+        if checked.after != len(self.producers):
+            raise ValueError("the graph has grown since the program was checked")
+        program, nodes = checked.program, checked.nodes
+        self._contents.update(checked.contents)
+        self.nodes += nodes
+        self.producers.update(checked.producers)
+        self.texts.update(dict.fromkeys(checked.contents.inputs, program.texts))
         self.calls.update((call.id, call) for call in program.calls)
         self.outputs.update((output.variable, output) for output in program.outputs)
         self.concurrency.update(program.concurrency)
-        for node in _nodes(program):
-            for name in inputs[node.output]:
+        for node in (node for node in checked.producers.values() if node is not None):
+            for name in self.inputs[node.output]:
                 self.consumers.setdefault(name, []).append(node)
+        for node in nodes:
+            own = (node.id,) if isinstance(node, SemanticCall) else self.answers_read(node)
+            self.answers[node.output] = own
+        return nodes
+
+    def answers_read(self, node: Node) -> tuple[str, ...]:
+        """The calls whose answers a node reads, itself or through transforms; of many, two."""
+        found = (call for name in self.inputs[node.output] for call in self.answers.get(name, ()))
+        return tuple(islice(dict.fromkeys(found), 2))
 
     def _new_producers(self, program: Program) -> dict[str, Node | None]:
         producers: dict[str, Node | None] = dict.fromkeys(program.variables)
         for name in program.variables:
             self._check_new(name, f"variables.{name}", {})
-        for where, node in _located(program):
+        for where, node in located(program):
             self._check_new(node.output, f"{where}.output", producers)
             producers[node.output] = node
         return producers
@@ -90,9 +125,9 @@ class Graph:
             )
 
     def _check_calls(self, program: Program) -> None:
-        seen = set(self.calls)
+        seen: set[str] = set()
         for index, call in enumerate(program.calls):
-            if call.id in seen:
+            if call.id in seen or call.id in self.calls:
                 raise ConflictError(
                     f"call '{call.id}' is already defined",
                     param=f"calls.{index}.id",
@@ -103,16 +138,7 @@ class Graph:
     def _check_references(
         self, program: Program, producers: dict[str, Node | None], inputs: Inputs
     ) -> None:
-        reads = [
-            (name, where, f"read by {node.label}")
-            for where, node in _located(program)
-            for name in inputs[node.output]
-        ]
-        reads += [
-            (output.variable, f"outputs.{index}.variable", "named as an output")
-            for index, output in enumerate(program.outputs)
-        ]
-        for name, where, reader in reads:
+        for name, where, reader in _reads(program, inputs):
             if name not in self.producers and name not in producers:
                 raise InvalidRequestError(
                     f"variable '{name}' is {reader}, but nothing defines it: add it to "
@@ -133,27 +159,57 @@ class Graph:
                     )
 
 
-def _nodes(program: Program) -> Iterable[Node]:
-    return [*program.transforms, *program.calls]
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A program that the graph of so many variables can take; its `nodes` each behind what it reads."""
+
+    program: Program
+    nodes: list[Node]
+    producers: dict[str, Node | None]
+    contents: Contents
+    after: int
 
 
-def _located(program: Program) -> Iterator[tuple[str, Node]]:
-    for index, transform in enumerate(program.transforms):
-        yield f"transforms.{index}", transform
-    for index, call in enumerate(program.calls):
-        yield f"calls.{index}", call
+def _reads(program: Program, inputs: Inputs) -> Iterator[tuple[str, str, str]]:
+    """Each variable that is read, where, and in words by whom."""
+    for where, node in located(program):
+        reader = f"read by {node.label}"
+        for name in inputs[node.output]:
+            yield name, where, reader
+    for index, output in enumerate(program.outputs):
+        yield output.variable, f"outputs.{index}.variable", "named as an output"
 
 
-def _check_acyclic(inputs: Inputs) -> None:
-    """Only new nodes can close a cycle: older ones cannot name what was not there."""
-    sorter: TopologicalSorter[str] = TopologicalSorter()
-    for output, names in inputs.items():
-        if new := [name for name in names if name in inputs]:
-            sorter.add(output, *new)
+def _producers_first(program: Program, inputs: Inputs) -> list[Node]:
+    """New nodes, each behind those that it reads; what is there already cannot read what is new."""
+    nodes: list[Node] = [*program.transforms, *program.calls]
+    missing: dict[str, int] = {}
+    readers: defaultdict[str, list[Node]] = defaultdict(list)
+    order: list[Node] = []
+    for node in nodes:
+        new = [name for name in inputs[node.output] if name in inputs]
+        missing[node.output] = len(new)
+        for name in new:
+            readers[name].append(node)
+        if not new:
+            order.append(node)
+    for node in order:
+        for reader in readers.get(node.output, ()):
+            missing[reader.output] -= 1
+            if not missing[reader.output]:
+                order.append(reader)
+    if len(order) < len(nodes):
+        raise _cycle({name: inputs[name] for name, count in missing.items() if count})
+    return order
+
+
+def _cycle(inputs: Inputs) -> InvalidRequestError:
+    sorter = TopologicalSorter({name: [n for n in inputs[name] if n in inputs] for name in inputs})
+    path = ""
     try:
         sorter.prepare()
     except CycleError as error:
         path = " -> ".join(reversed(error.args[1]))
-        raise InvalidRequestError(
-            f"the program has a cycle through its variables: {path}", param="calls", code="cycle"
-        ) from None
+    return InvalidRequestError(
+        f"the program has a cycle through its variables: {path}", param="calls", code="cycle"
+    )

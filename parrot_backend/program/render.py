@@ -6,7 +6,7 @@ Everywhere `values` has the variables' values, and `texts` the shared texts of t
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from parrot_backend.program.transforms import check_length, transformed
+from parrot_backend.program.transforms import JsonReader, check_length, transformed
 from parrot_backend.wire.messages import ChatMessage, Segment, Text, TextSegment, VariableSegment
 from parrot_backend.wire.protocol import ChatRequest, SemanticCall
 from parrot_backend.wire.tools import ChatParameters
@@ -14,7 +14,17 @@ from parrot_backend.wire.transforms import Transform
 
 Values = Mapping[str, str]
 
-_PARAMETERS = tuple(ChatParameters.model_fields)
+_PARAMETERS = frozenset(ChatParameters.model_fields)
+
+
+def rendered_length(text: Text, values: Values, texts: Sequence[str] = ()) -> int:
+    """The characters of a text, known before it is put together."""
+    return sum(len(_piece(segment, values, texts)) for segment in text)
+
+
+def call_length(call: SemanticCall, values: Values, texts: Sequence[str] = ()) -> int:
+    """The characters of a call's messages, known before they are put together."""
+    return sum(rendered_length(message.content, values, texts) for message in call.messages)
 
 
 def render_text(text: Text, values: Values, texts: Sequence[str] = ()) -> str:
@@ -22,8 +32,17 @@ def render_text(text: Text, values: Values, texts: Sequence[str] = ()) -> str:
     return "".join([_piece(segment, values, texts) for segment in text])
 
 
-def render_transform(transform: Transform, values: Values, texts: Sequence[str] = ()) -> str:
-    """The value that the transform writes.
+def render_transform(
+    transform: Transform,
+    values: Values,
+    texts: Sequence[str] = (),
+    *,
+    most: int | None = None,
+    reader: JsonReader | None = None,
+) -> str:
+    """The value that the transform writes. What would be longer than `most` characters is not built.
+
+    Of several transforms that take fields of one JSON, the same `reader` parses it once.
 
     Raises:
         DependencyError: its input is no JSON, or has nothing at the path or index.
@@ -31,7 +50,7 @@ def render_transform(transform: Transform, values: Values, texts: Sequence[str] 
     """
     label = f"an input of {transform.label}"
     inputs = [_bounded(text, values, texts, label) for text in transform.inputs]
-    return transformed(transform, inputs)
+    return transformed(transform, inputs, most=most, reader=reader)
 
 
 def render_call(call: SemanticCall, values: Values, texts: Sequence[str] = ()) -> ChatRequest:
@@ -40,7 +59,7 @@ def render_call(call: SemanticCall, values: Values, texts: Sequence[str] = ()) -
     Raises:
         InvalidRequestError: a message would be too long.
     """
-    given = ((name, getattr(call, name)) for name in _PARAMETERS)
+    given = ((name, getattr(call, name)) for name in call.model_fields_set & _PARAMETERS)
     label = f"a message of {call.label}"
     messages = [
         ChatMessage(

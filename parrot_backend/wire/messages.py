@@ -17,6 +17,7 @@ from pydantic import (
 
 from parrot_backend.wire.parameters import WireModel
 from parrot_backend.wire.tools import ToolCall
+from parrot_backend.wire.unicode import Unicode
 
 Role = Literal["system", "user", "assistant", "tool"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:\-]{1,128}$")]
@@ -26,7 +27,7 @@ class TextSegment(WireModel):
     """Literal text of a message."""
 
     type: Literal["text"] = "text"
-    text: str
+    text: Unicode
 
 
 class VariableSegment(WireModel):
@@ -78,9 +79,9 @@ class Message(WireModel):
     """A message without its content; `tool_call_id` is that of the call whose result it is."""
 
     role: Annotated[Role, BeforeValidator(_openai_role)]
-    name: str | None = None
+    name: Unicode | None = None
     tool_calls: list[ToolCall] | None = Field(default=None, max_length=128)
-    tool_call_id: str | None = Field(default=None, validate_default=True)
+    tool_call_id: Unicode | None = Field(default=None, validate_default=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -109,7 +110,7 @@ class Message(WireModel):
 class ChatMessage(Message):
     """One message of a chat, its content one string."""
 
-    content: Annotated[str, BeforeValidator(_joined_text)] = ""
+    content: Annotated[Unicode, BeforeValidator(_joined_text)] = ""
 
 
 class SemanticMessage(Message):

@@ -14,6 +14,8 @@ from pydantic import (
     model_validator,
 )
 
+from parrot_backend.wire.unicode import JsonObject, JsonObjectOrText, Unicode
+
 
 class WireModel(BaseModel):
     """Base of the wire types: an unknown field is an error, never ignored silently."""
@@ -38,8 +40,8 @@ class JsonSchema(WireModel):
     """OpenAI's wrapping of a schema. Answers follow it always, `strict` or not."""
 
     name: str = Field(max_length=64)
-    description: str | None = None
-    schema_: dict[str, Any] = Field(alias="schema")
+    description: Unicode | None = None
+    schema_: JsonObject = Field(alias="schema")
     strict: bool | None = None
 
 
@@ -66,10 +68,10 @@ class StructuredOutputs(WireModel):
     texts, or a grammar in llguidance's dialect of Lark.
     """
 
-    json_: dict[str, Any] | str | None = Field(default=None, alias="json")
-    regex: str | None = None
+    json_: JsonObjectOrText = Field(default=None, alias="json")
+    regex: Unicode | None = None
     choice: list[Annotated[str, Field(min_length=1)]] | None = Field(default=None, min_length=1)
-    grammar: str | None = None
+    grammar: Unicode | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -86,7 +88,7 @@ class GenerationParameters(WireModel):
     `repetition_penalty` those of the prompt as well. `logit_bias` has token ids as keys.
     """
 
-    model: str | None = None
+    model: Unicode | None = None
     max_tokens: int | None = Field(
         default=None,
         ge=1,
@@ -106,7 +108,7 @@ class GenerationParameters(WireModel):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
-    stop: Annotated[list[str] | None, BeforeValidator(_as_list)] = Field(
+    stop: Annotated[list[Unicode] | None, BeforeValidator(_as_list)] = Field(
         default=None, max_length=16
     )
 

@@ -5,6 +5,7 @@ message contents are made of segments, literal text or a reference to a Semantic
 OSDI'24, section 4.1). Rendered, it *is* a `ChatRequest`, and claiming compares the two.
 """
 
+from hashlib import blake2b
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -22,6 +23,7 @@ from parrot_backend.wire.messages import (
 from parrot_backend.wire.parameters import WireModel, choice_seeds, without_neutral
 from parrot_backend.wire.tools import ChatParameters, without_neutral_tools
 from parrot_backend.wire.transforms import Transform
+from parrot_backend.wire.unicode import Unicode
 
 Objective = Literal["latency", "throughput", "ttft", "tpot"]
 Concurrency = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -65,8 +67,12 @@ class ChatRequest(ChatParameters):
         return [self.model_copy(update={"n": None, "seed": seed}) for seed in seeds]
 
     def claim_key(self) -> str:
-        """The request's identity: equal keys ask for the same generation."""
-        return self.model_dump_json(exclude={"stream", "stream_options"}, exclude_none=True)
+        """The request's identity: equal keys ask for the same generation.
+
+        A digest, so that what is kept of a prompt for comparison is short.
+        """
+        asked = self.model_dump_json(exclude={"stream", "stream_options"}, exclude_none=True)
+        return blake2b(asked.encode(), digest_size=16).hexdigest()
 
 
 class SemanticCall(ChatParameters):
@@ -105,8 +111,8 @@ class Program(WireModel):
     once; a later program of the session can use the group, and name it again with another number.
     """
 
-    variables: dict[Name, str | None] = Field(default_factory=dict, max_length=10_000)
-    texts: list[str] = Field(default_factory=list, max_length=10_000)
+    variables: dict[Name, Unicode | None] = Field(default_factory=dict, max_length=10_000)
+    texts: list[Unicode] = Field(default_factory=list, max_length=10_000)
     concurrency: dict[Name, Concurrency] = Field(default_factory=dict, max_length=10_000)
     transforms: list[Transform] = Field(default_factory=list, max_length=10_000)
     calls: list[SemanticCall] = Field(default_factory=list, max_length=10_000)
@@ -143,8 +149,10 @@ class SessionRequest(WireModel):
     """Body of `POST /v1/sessions`; a program saves a round trip.
 
     `objective` is that of requests which state none, `thread` the one that the session belongs to.
-    The sessions that `closes` names are closed, where there are such: a client saves requests. A client
-    that names the session (`id`) can close it also where it was never answered.
+    When its client gives no sign of life for `grace` seconds, what is planned and nobody has asked for
+    stops; without it, the server's own bound holds. The sessions that `closes` names are closed, where
+    there are such: a client saves requests. A client that names the session (`id`) can close it also
+    where it was never answered.
     """
 
     id: Name | None = None
@@ -153,3 +161,10 @@ class SessionRequest(WireModel):
     thread: Name | None = None
     tags: Tags = Field(default_factory=list)
     closes: list[Name] = Field(default_factory=list, max_length=1000)
+    grace: float | None = Field(default=None, ge=1, le=600)
+
+
+class SessionsAlive(WireModel):
+    """A client's heartbeat: the sessions whose plans it still wants."""
+
+    sessions: list[Name] = Field(max_length=1000)

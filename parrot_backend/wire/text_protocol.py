@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from parrot_backend.wire.messages import ChatMessage, Messages
 from parrot_backend.wire.parameters import (
@@ -14,6 +14,7 @@ from parrot_backend.wire.parameters import (
 )
 from parrot_backend.wire.protocol import ChatRequest, StreamOptions
 from parrot_backend.wire.tools import Tool
+from parrot_backend.wire.unicode import Unicode, checked_json
 
 Tokens = Annotated[list[TokenId], Field(min_length=1)]
 Prompt = str | Tokens
@@ -28,10 +29,18 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 
 
+def _checked(prompt: str | list[Any]) -> str | list[Any]:
+    """Around the union, for errors in it would be named after its members."""
+    texts = [prompt] if isinstance(prompt, str) else prompt
+    if not isinstance(texts[0], int):
+        checked_json(texts)
+    return prompt
+
+
 class PromptRequest(GenerationParameters):
     """One generation that goes on from a raw prompt, text or token ids."""
 
-    prompt: Prompt
+    prompt: Annotated[Prompt, AfterValidator(_checked)]
 
 
 LLMRequest = ChatRequest | PromptRequest
@@ -45,7 +54,10 @@ class CompletionRequest(GenerationParameters):
     `/v1/chat/completions` has in its place.
     """
 
-    prompt: str | Tokens | Annotated[list[Prompt], Field(min_length=1, max_length=_MAX_CHOICES)]
+    prompt: Annotated[
+        str | Tokens | Annotated[list[Prompt], Field(min_length=1, max_length=_MAX_CHOICES)],
+        AfterValidator(_checked),
+    ]
     n: int | None = Field(default=None, ge=1, le=128)
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -89,8 +101,8 @@ class CompletionRequest(GenerationParameters):
 class TokenizeRequest(WireModel):
     """Body of `/v1/tokenize`: a text, or messages, as the model's chat template has them."""
 
-    model: str | None = None
-    prompt: str | None = None
+    model: Unicode | None = None
+    prompt: Unicode | None = None
     messages: Messages[ChatMessage] | None = None
     tools: list[Tool] | None = None
 

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from parrot_backend.wire.parameters import GenerationParameters, WireModel
+from parrot_backend.wire.unicode import JsonObject, JsonText, Unicode
 
 ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 ToolMode = Literal["none", "auto", "required"]
 
-_DEEPEST_SCHEMA = 64
 _LONGEST_TOOLS = 2**17
 
 
@@ -22,8 +22,8 @@ class Function(WireModel):
     """
 
     name: ToolName
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
+    description: Unicode | None = None
+    parameters: JsonObject | None = None
     strict: bool | None = None
 
     @field_validator("parameters")
@@ -31,23 +31,7 @@ class Function(WireModel):
     def _describe_an_object(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
         if schema and schema.get("type", "object") != "object":
             raise ValueError("arguments are a JSON object: the schema's type must be 'object'")
-        if _is_deeper(schema, _DEEPEST_SCHEMA):
-            raise ValueError(f"the schema is nested more than {_DEEPEST_SCHEMA} levels deep")
         return schema
-
-
-def _is_deeper(value: Any, most: int) -> bool:
-    """Whether JSON has more than `most` levels of objects and arrays."""
-    level = [value]
-    for _ in range(most + 1):
-        level = [part for whole in level for part in _parts(whole)]
-    return bool(level)
-
-
-def _parts(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
 
 
 class Tool(WireModel):
@@ -60,7 +44,7 @@ class Tool(WireModel):
 class FunctionName(WireModel):
     """Names one of the functions."""
 
-    name: str
+    name: Unicode
 
 
 class NamedTool(WireModel):
@@ -93,7 +77,7 @@ class FunctionCall(WireModel):
     """What was called: `arguments` is JSON text, which is cut short where the answer was."""
 
     name: str = Field(min_length=1)
-    arguments: str = ""
+    arguments: JsonText = ""
 
 
 class ToolCall(WireModel):

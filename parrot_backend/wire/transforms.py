@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from parrot_backend.wire.messages import Name, Text
 from parrot_backend.wire.parameters import WireModel
+from parrot_backend.wire.unicode import Unicode, checked_json
 
 Op = Literal[
     "join",
@@ -57,16 +58,18 @@ class Transform(WireModel):
 
     op: Op = "join"
     inputs: list[Text] = Field(max_length=10_000)
-    separator: str | None = None
+    separator: Unicode | None = None
     characters: str | None = Field(default=None, max_length=256)
-    old: str | None = None
-    new: str | None = None
+    old: Unicode | None = None
+    new: Unicode | None = None
     count: Number = -1
     maxsplit: Number = -1
     index: Number = 0
-    prefix: str | None = None
-    suffix: str | None = None
-    path: list[str | int] = Field(default_factory=list, max_length=64)
+    prefix: Unicode | None = None
+    suffix: Unicode | None = None
+    path: Annotated[list[str | int], AfterValidator(checked_json)] = Field(
+        default_factory=list, max_length=64
+    )
     output: Name
 
     @model_validator(mode="after")

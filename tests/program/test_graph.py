@@ -1,19 +1,26 @@
+"""What a graph takes, what it refuses, and that neither depends on how large it is."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parrot_backend.program.analysis import Deduction, deduce, rewritten
+from parrot_backend.program import texts, transforms
 from parrot_backend.program.graph import Graph
 from parrot_backend.program.render import render_call, render_transform
-from parrot_backend.wire.errors import ConflictError, InvalidRequestError, ParrotError
-from parrot_backend.wire.protocol import Objective, Output, Program
-from tests.programs import call, join, request
-
-
-def graph_of(program: Program) -> Graph:
-    graph = Graph()
-    graph.add(program)
-    return graph
+from parrot_backend.wire.errors import (
+    ConflictError,
+    InvalidRequestError,
+    ParrotError,
+    PayloadTooLargeError,
+)
+from parrot_backend.wire.messages import SemanticMessage, SharedSegment
+from parrot_backend.wire.protocol import Output, Program, SemanticCall
+from parrot_backend.wire.transforms import Transform
+from tests.programs import call, graph_of, join, request
 
 
 def test_a_cycle_is_refused_and_named() -> None:
@@ -70,119 +77,167 @@ def test_rendering_joins_literals_and_values() -> None:
     assert render_transform(join("j", "--", "<{x}>", "{y}"), values) == "<one>--two"
 
 
-def test_objectives_are_deduced_from_the_outputs_backward() -> None:
+class Untouched(dict[str, Any]):
+    """A table in which names are looked up and set, and that nobody goes through."""
+
+    def _refuse(self) -> Any:
+        raise AssertionError("gone through")
+
+    __iter__ = keys = values = items = copy = _refuse
+
+
+class UntouchedList(list[Any]):
+    """A list that is only added to."""
+
+    def _refuse(self) -> Any:
+        raise AssertionError("gone through")
+
+    __iter__ = copy = _refuse
+
+
+def test_adding_a_program_goes_through_nothing_that_is_there() -> None:
+    graph = graph_of(Program(calls=[call("a", "x"), call("b", "{a.out}")]))
+    for owner in (graph, graph._contents):
+        fields = vars(graph) if owner is graph else dict.fromkeys(owner.__slots__)
+        for name in fields:
+            table = getattr(owner, name)
+            if isinstance(table, dict):
+                setattr(owner, name, Untouched(table))
+    graph.nodes = UntouchedList(graph.nodes)
     program = Program(
-        calls=[call("a", "1"), call("b", "{a.out}"), call("c", "{b.out}"), call("bulk", "2")],
-        outputs=[
-            Output(variable="c.out", objective="ttft"),
-            Output(variable="bulk.out", objective="throughput"),
-        ],
+        variables={"x": "1"},
+        transforms=[join("j", "", "{b.out}{x}")],
+        calls=[call("c", "{j}{a.out}")],
+        outputs=[Output(variable="b.out")],
     )
-    assert deduce(graph_of(program)) == {
-        "a": Deduction("latency", True, 3),
-        "b": Deduction("latency", True, 2),
-        "c": Deduction("ttft", True, 1),
-        "bulk": Deduction("throughput", False, 1),
-    }
+    assert [node.label for node in graph.add(program)] == ["transform 'j'", "call 'c'"]
 
 
-@pytest.mark.parametrize("objective", ["latency", "throughput", "tpot"])
-def test_without_outputs_what_nobody_reads_is_wanted(objective: Objective) -> None:
-    graph = graph_of(Program(calls=[call("a", "1"), call("b", "{a.out}")]))
-    assert deduce(graph, objective)["b"] == Deduction(objective, objective != "throughput", 1)
-    assert deduce(graph, objective)["a"].critical is (objective != "throughput")
-
-
-def groups(program: Program) -> dict[str, str | None]:
-    return {call_id: found.group for call_id, found in deduce(graph_of(program)).items()}
-
-
-def test_siblings_that_feed_one_consumer_are_a_task_group() -> None:
-    program = Program(
-        transforms=[join("all", "+", "{a.out}", "{b.out}")],
-        calls=[call("a", "1"), call("b", "2"), call("alone", "3"), call("c", "{all}{alone.out}!")],
-        outputs=[Output(variable="c.out")],
-    )
-    assert groups(program) == dict.fromkeys(["a", "b", "alone"], "c.inputs") | {"c": None}
-    assert deduce(graph_of(program))["a"] == Deduction("throughput", True, 2, "c.inputs", 3)
-
-
-def test_a_stage_before_a_task_group_is_one_too() -> None:
-    """a1 -> b1 -> c, a2 -> b2 -> c; and x -> y -> z, where nobody has a sibling."""
-    pairs = [
-        call(f"{stage}{i}", text)
-        for i in "12"
-        for stage, text in (("a", i), ("b", f"{{a{i}.out}}"))
-    ]
-    single = [call("x", "9"), call("y", "{x.out}"), call("z", "{y.out}{x.out}")]
-    program = Program(calls=[*pairs, *single, call("c", "{b1.out}{b2.out}")])
-    assert groups(program) == {
-        "a1": "c.inputs.2",
-        "a2": "c.inputs.2",
-        "b1": "c.inputs",
-        "b2": "c.inputs",
-        **dict.fromkeys(["c", "x", "y", "z"]),
-    }
-
-
-def test_outputs_that_are_wanted_together_are_a_task_group() -> None:
-    program = Program(
-        calls=[call("a", "1"), call("b", "2"), call("c", "3")],
-        outputs=[
-            Output(variable="a.out", group="answers"),
-            Output(variable="b.out", group="answers"),
-            Output(variable="c.out"),
-        ],
-    )
-    assert groups(program) == {"a": "answers", "b": "answers", "c": None}
-
-
-@given(st.integers(1, 40), st.data())
-def test_the_remaining_path_is_the_longest_one(count: int, data: st.DataObject) -> None:
-    """Random acyclic programs, against a brute-force search over all paths."""
-    reads = {
-        i: data.draw(st.lists(st.integers(0, i - 1), max_size=3, unique=True)) if i else []
-        for i in range(count)
-    }
-    calls = [call(f"c{i}", "x" + "".join(f"{{c{j}.out}}" for j in reads[i])) for i in range(count)]
-
-    def longest(i: int) -> int:
-        return longest_of[i]
-
-    longest_of: dict[int, int] = {}
-    for i in reversed(range(count)):
-        longest_of[i] = 1 + max((longest(k) for k in range(i, count) if i in reads[k]), default=0)
-    found = deduce(graph_of(Program(calls=calls)))
-    assert {name: d.path for name, d in found.items()} == {
-        f"c{i}": longest_of[i] for i in range(count)
-    }
-
-
-def test_a_call_is_likely_to_repeat_the_only_answer_that_it_reads() -> None:
-    graph = graph_of(
+def test_nodes_come_behind_what_they_read_in_the_order_of_the_program() -> None:
+    graph = Graph()
+    first = graph.add(
         Program(
-            variables={"text": "abc", "more": None},
-            transforms=[
-                join("quoted", "", "> {first.out}", "{more}"),
-                join("both", ", ", "{first.out}", "{refined.out}"),
-                join("given", "", "{text}{more}"),
-            ],
-            calls=[
-                call("first", "{text}"),
-                call("refined", "{first.out} with {more}, {given}; again: {first.out}"),
-                call("corrected", "{quoted}"),
-                call("combined", "{both}"),
-                call("compared", "{first.out} or {refined.out}"),
-                call("alone", "{given}"),
-            ],
+            transforms=[join("t", "", "{u}"), join("u", "", "{b.out}")],
+            calls=[call("a", "{t}"), call("b", "x"), call("c", "y")],
         )
     )
-    found = {call_id: rewritten(graph, node) for call_id, node in graph.calls.items()}
-    assert {call_id: node and node.id for call_id, node in found.items()} == {
-        "first": None,
-        "refined": "first",
-        "corrected": "first",
-        "combined": None,
-        "compared": None,
-        "alone": None,
-    }
+    assert [node.output for node in first] == ["b.out", "c.out", "u", "t", "a.out"]
+    second = graph.add(Program(calls=[call("d", "{c.out}{u}")]))
+    assert graph.nodes == [*first, *second]
+
+
+def test_each_edge_is_there_once() -> None:
+    graph = graph_of(Program(variables={"x": None}, calls=[call("a", "{x}{x} and {x}")]))
+    assert graph.inputs["a.out"] == ["x"]
+    assert [node.label for node in graph.consumers["x"]] == ["call 'a'"]
+
+
+def state(graph: Graph) -> dict[str, Any]:
+    return copy.deepcopy({**vars(graph), "_contents": repr(graph._contents)})
+
+
+names = st.sampled_from(["x", "y", "a.out", "b.out", "c.out", "j", "nothing"])
+templates = st.lists(st.one_of(names.map("{{{}}}".format), st.just("text")), max_size=4)
+programs = st.builds(
+    lambda variables, joins, calls, outputs, missing: Program(
+        variables=dict.fromkeys(variables),
+        transforms=[join(output, "", *reads) for output, reads in joins],
+        calls=[
+            call(call_id, "".join(reads)).model_copy(
+                update={"concurrency": ["group"] if missing else []}
+            )
+            for call_id, reads in calls
+        ],
+        outputs=[Output(variable=name) for name in outputs],
+    ),
+    st.sets(st.sampled_from(["x", "y"])),
+    st.lists(st.tuples(st.sampled_from(["j", "k"]), templates), max_size=2),
+    st.lists(st.tuples(st.sampled_from("abc"), templates), max_size=3),
+    st.lists(names, max_size=1),
+    st.booleans(),
+)
+
+
+@given(st.lists(programs, min_size=1, max_size=6))
+def test_a_program_is_taken_whole_or_not_at_all(added: list[Program]) -> None:
+    graph = Graph()
+    for program in added:
+        before = state(graph)
+        try:
+            nodes = graph.add(program)
+        except ParrotError:
+            assert state(graph) == before
+        else:
+            assert len(nodes) == len(program.transforms) + len(program.calls)
+            behind: set[str] = set()
+            for node in graph.nodes:
+                assert not [
+                    n for n in graph.inputs[node.output] if n in graph.inputs.keys() - behind
+                ]
+                behind.add(node.output)
+
+
+def test_what_was_checked_is_not_taken_by_a_graph_that_has_grown() -> None:
+    graph = Graph()
+    checked = graph.check(Program(calls=[call("a", "x")]))
+    graph.add(Program(calls=[call("a", "x")]))
+    with pytest.raises(ValueError, match="has grown"):
+        graph.commit(checked)
+
+
+def sharing(call_id: str, *indices: int) -> SemanticCall:
+    content = [SharedSegment(index=index) for index in indices]
+    message = SemanticMessage(role="user", content=content)
+    return SemanticCall(id=call_id, messages=[message], output=f"{call_id}.out")
+
+
+def test_the_segments_of_a_session_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "MOST_SEGMENTS", 5)
+    graph = graph_of(Program(variables={"x": ""}, calls=[call("a", "{x}{x}{x}")]))
+    with pytest.raises(PayloadTooLargeError, match="more than 5 segments") as caught:
+        graph.add(Program(calls=[call("b", "x"), call("c", "{x}{x}")]))
+    assert caught.value.param == "calls.1.messages.0.content"
+    graph.add(Program(transforms=[join("j", "", "{x}", "{x}")]))
+    with pytest.raises(PayloadTooLargeError) as caught:
+        graph.add(Program(transforms=[join("k", "", "", "{x}")]))
+    assert caught.value.param == "transforms.0.inputs.1"
+
+
+def test_the_literal_texts_of_a_session_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "MOST_LITERALS", 10)
+    graph = graph_of(Program(texts=["1234"], calls=[sharing("a", 0, 0, 0)]))
+    graph.add(Program(calls=[call("b", "123456")]))
+    with pytest.raises(PayloadTooLargeError, match="more than 10 characters"):
+        graph.add(Program(transforms=[join("j", "", "7")]))
+
+
+@pytest.mark.parametrize(
+    ("refused", "param"),
+    [
+        (lambda: Program(calls=[call("a", "12345{a.out}6")]), "calls.0.messages.0.content"),
+        (lambda: Program(texts=["123"], calls=[sharing("a", 0, 0)]), "calls.0.messages.0.content"),
+        (
+            lambda: Program(transforms=[join("j", "", "", "123456")]),
+            "transforms.0.inputs.1",
+        ),
+    ],
+)
+def test_a_text_that_is_too_long_whatever_its_variables_are_is_refused(
+    monkeypatch: pytest.MonkeyPatch, refused: Callable[[], Program], param: str
+) -> None:
+    monkeypatch.setattr(transforms, "LONGEST_TEXT", 5)
+    with pytest.raises(InvalidRequestError, match="over the limit of 5") as caught:
+        graph_of(refused())
+    assert (caught.value.param, caught.value.code) == (param, "text_too_long")
+
+
+def test_what_is_known_of_a_prompt_is_counted() -> None:
+    graph = graph_of(
+        Program(
+            variables={"given": "12345", "later": None},
+            texts=["1234567"],
+            transforms=[Transform(inputs=[[SharedSegment(index=0)], []], output="t")],
+            calls=[call("a", "123{given}{given}{later}{t}")],
+        )
+    )
+    assert graph.characters == {"t": 7, "a.out": 13}

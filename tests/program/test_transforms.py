@@ -1,5 +1,7 @@
 """Transforms against Python's own methods of `str`."""
 
+import json
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -9,9 +11,16 @@ from pydantic import ValidationError
 
 from parrot_backend.program import transforms
 from parrot_backend.program.render import render_transform
+from parrot_backend.program.transforms import (
+    LONGEST_TEXT,
+    JsonReader,
+    transformed,
+    transformed_length,
+)
 from parrot_backend.wire.errors import DependencyError, InvalidRequestError
+from parrot_backend.wire.messages import VariableSegment
 from parrot_backend.wire.transforms import Transform
-from tests.programs import text
+from tests.programs import join, text
 
 # Few letters, so that what is looked for is often there; some whose case has another length.
 TEXTS = st.text(st.sampled_from("aab ,\t\n\u2003ßŉİﬃΐΣ"), max_size=12)
@@ -81,13 +90,85 @@ def test_joining_is_python_s(separator: str | None, values: list[str]) -> None:
         {"op": "join", "inputs": [text("{x}")] * 3, "separator": "-" * 2**21},
         {"op": "join", "inputs": [text("{x}{x}")]},
         {"op": "replace", "old": "", "new": "ab"},
-        {"op": "upper", "inputs": [text("{x}")]},
+        {"op": "upper", "inputs": [text("ŉ{x}")]},
     ],
 )
 def test_what_would_be_too_long_is_not_built(fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError, match="over the limit of 4194304") as caught:
         applied("x" * (2**21 + 1), **fields)
     assert caught.value.code == "text_too_long"
+
+
+def test_the_other_case_of_ascii_is_as_long() -> None:
+    assert applied("x" * LONGEST_TEXT, op="upper") == "X" * LONGEST_TEXT
+
+
+OPS = st.one_of(
+    st.fixed_dictionaries({"op": st.sampled_from(["strip", "lower", "upper", "split"])}),
+    st.fixed_dictionaries({"op": st.just("removeprefix"), "prefix": TEXTS}),
+    st.fixed_dictionaries({"op": st.just("replace"), "old": TEXTS, "new": TEXTS, "count": COUNTS}),
+)
+
+
+@given(OPS, TEXTS)
+def test_nothing_is_longer_than_was_told_beforehand(fields: dict[str, Any], value: str) -> None:
+    transform = Transform.model_validate({"inputs": [[]], "output": "y", **fields})
+    told = transformed_length(transform, [value])
+    try:
+        written = transformed(transform, [value], most=told)
+    except DependencyError:
+        assert transform.op == "split"
+    else:
+        assert len(written) <= told
+        if transform.op == "replace":
+            assert told == max(len(written), len(value))
+
+
+@given(st.lists(TEXTS, max_size=4), TEXTS)
+def test_the_length_of_what_is_joined_is_told_beforehand(values: list[str], separator: str) -> None:
+    transform = Transform(inputs=[[]] * len(values), separator=separator, output="y")
+    assert transformed_length(transform, values) == len(transformed(transform, values))
+
+
+def test_less_may_be_allowed_than_the_longest_text() -> None:
+    transform = join("y", "-", "{x}", "{x}")
+    assert render_transform(transform, {"x": "12"}, most=5) == "12-12"
+    with pytest.raises(
+        InvalidRequestError, match="would come to 5 characters, over the limit of 4"
+    ):
+        render_transform(transform, {"x": "12"}, most=4)
+
+
+@pytest.mark.parametrize("text", ['{"a": "1", "b": "2"}', "no json", "[" * 100_000])
+def test_of_several_fields_the_json_is_parsed_once(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    parsed = []
+    parse = json.loads
+    monkeypatch.setattr(json, "loads", lambda read: parse(parsed.append(read) or read))
+    reader = JsonReader()
+    for name in "abab":
+        transform = Transform(
+            op="json_field", path=[name], inputs=[[VariableSegment(name="x")]], output="y"
+        )
+        with nullcontext() if text[0] == "{" else pytest.raises(DependencyError):
+            value = render_transform(transform, {"x": text}, reader=reader)
+            assert value == {"a": "1", "b": "2"}[name]
+    assert parsed == [text]
+
+
+def test_a_reader_reads_what_it_is_given() -> None:
+    reader = JsonReader()
+    for _ in range(2):
+        assert [reader.read(text) for text in ("1", "2", '"a"')] == [1, 2, "a"]
+        with pytest.raises(ValueError, match="Expecting"):
+            reader.read("")
+
+
+def test_half_a_character_in_json_is_no_text() -> None:
+    with pytest.raises(DependencyError, match="not valid Unicode"):
+        applied(r'["x\ud800"]', op="json_field", path=[0])
+    assert applied(r'["\ud83d\ude00"]', op="json_field", path=[0]) == "\N{GRINNING FACE}"
 
 
 def test_no_character_has_a_case_that_is_longer_than_foreseen() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from parrot_backend.program.critical_path import calls_read, critical_path, is_ahead, saved, waited
+from parrot_backend.program.critical_path import critical_path, is_ahead, saved, waited
 from parrot_backend.program.graph import Graph
 from parrot_backend.wire.protocol import SemanticCall
 from parrot_backend.wire.views import CallView, GraphView
@@ -29,7 +29,7 @@ class Run:
         """The critical path."""
         graph = Graph()
         graph.add(self.seen.plan.program())
-        return critical_path(self.graph.calls, calls_read(graph))
+        return critical_path(self.graph.calls, graph)
 
     @property
     def seconds(self) -> float:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from parrot_backend.program import shared_texts
+from parrot_backend.program import texts
 from parrot_backend.program.graph import Graph
 from parrot_backend.program.render import render_beginning, render_call, render_transform
-from parrot_backend.program.shared_texts import check_shared_texts
+from parrot_backend.program.texts import contents_of
 from parrot_backend.wire.errors import InvalidRequestError, PayloadTooLargeError
 from parrot_backend.wire.messages import SemanticMessage, SharedSegment
 from parrot_backend.wire.protocol import Program, SemanticCall
@@ -57,15 +57,15 @@ def test_a_text_that_is_not_there_is_refused_where_it_is_named(
     program: Program, param: str
 ) -> None:
     with pytest.raises(InvalidRequestError, match="there is no shared text") as caught:
-        check_shared_texts(program)
+        contents_of(program)
     assert (caught.value.param, caught.value.code) == (param, "text_missing")
 
 
 def test_what_they_come_to_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     program = Program(texts=["x" * 100], calls=[sharing("a", 0, 0), sharing("b", 0)])
-    monkeypatch.setattr(shared_texts, "MOST_CHARACTERS", 300)
-    check_shared_texts(program)
-    monkeypatch.setattr(shared_texts, "MOST_CHARACTERS", 299)
+    monkeypatch.setattr(texts, "MOST_CHARACTERS", 300)
+    contents_of(program)
+    monkeypatch.setattr(texts, "MOST_CHARACTERS", 299)
     with pytest.raises(PayloadTooLargeError, match="300 characters") as caught:
-        check_shared_texts(program)
+        contents_of(program)
     assert caught.value.param == "texts"
