@@ -7,8 +7,10 @@
 
 In steps, for an application that has just had a little more than another is not to be interrupted by
 it, but a long-lived thread is to let every newcomer pass (program-level attained service in Autellix,
-Luo et al., 2025). Who has waited for long goes before all others of its tenant, so that none waits for
-ever. Every change and every decision takes O(log n).
+Luo et al., 2025). Who has waited for long goes before all others of its tenant, the oldest first, at
+every fourth turn: none waits for ever, and a map that takes minutes does not get in the way of every
+chat, as it would if each of its parts that has aged went first. Every change and every decision takes
+O(log n).
 """
 
 import time
@@ -23,8 +25,7 @@ from parrot_backend.serving.rank import AGED_PRIORITY, TIERS
 
 _FIRST_LEVEL, _LEVEL_GROWTH = 4096, 4
 _REMEMBERED_APPLICATIONS = 10_000
-# Each decision takes one call, so a few that become old at each are enough, and none takes long.
-_AGED_AT_ONCE = 8
+_TURNS_BETWEEN_AGED = 3
 
 
 @dataclass(slots=True, eq=False)
@@ -38,27 +39,27 @@ class _Lane:
 
 @dataclass(slots=True, eq=False)
 class _Tenant:
-    """What waits of one tenant, and the tokens that it had, or would have had if it always waited."""
+    """What waits of one tenant, in order and by age, and the tokens that it had.
+
+    `served` counts as if it had always wanted some. `passed` are its turns since one of who has aged.
+    """
 
     served: float = 0.0
+    passed: int = _TURNS_BETWEEN_AGED
     lanes: dict[tuple[int, int, bool], _Lane] = field(default_factory=dict)
     tiers: tuple[KeyedHeap[_Lane], ...] = field(
         default_factory=lambda: tuple(KeyedHeap() for _ in range(TIERS))
     )
-    aged: OrderedDict[Call, None] = field(default_factory=OrderedDict)
-
-    @property
-    def waits(self) -> bool:
-        return bool(self.aged) or bool(self.lanes)
+    arrivals: OrderedDict[Call, float] = field(default_factory=OrderedDict)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a call waits; `lane` is None where it has aged."""
+    """Where a call waits."""
 
     tenant: _Tenant
     tier: int
-    lane: _Lane | None
+    lane: _Lane
 
 
 class GraphPolicy:
@@ -77,7 +78,6 @@ class GraphPolicy:
         self._tenants: dict[str, _Tenant] = {}  # as many as have keys
         self._by_tier: tuple[KeyedHeap[_Tenant], ...] = tuple(KeyedHeap() for _ in range(TIERS))
         self._places: dict[Call, _Place] = {}
-        self._young: OrderedDict[Call, float] = OrderedDict()
         self._attained: OrderedDict[int, float] = OrderedDict()
         self._last_served = 0.0
 
@@ -87,27 +87,25 @@ class GraphPolicy:
     def enter(self, call: Call) -> None:
         """See `Policy.enter`. A tenant saves up nothing while it has nothing that waits."""
         tenant = self._tenants.setdefault(call.tenant.name, _Tenant())
-        if not tenant.waits:
+        if not tenant.arrivals:
             tenant.served = max(tenant.served, self._least_served())
         self._place(call, tenant)
-        self._young[call] = self._clock()
+        tenant.arrivals[call] = self._clock()
 
     def remove(self, call: Call) -> None:
         """See `Policy.remove`."""
-        if call in self._places:
-            self._take(call)
-            self._young.pop(call, None)
+        if (place := self._places.get(call)) is not None:
+            self._take(call, place)
+            del place.tenant.arrivals[call]
 
     def rerank(self, call: Call) -> None:
-        """See `Policy.rerank`. Its turn by age stays."""
-        place = self._places.get(call)
-        if place is not None and place.lane is not None:
-            self._take(call)
+        """See `Policy.rerank`. It is as old as before."""
+        if (place := self._places.get(call)) is not None:
+            self._take(call, place)
             self._place(call, place.tenant)
 
     def next(self, tiers: int) -> Turn | None:
-        """See `Policy.next`. What has aged is of the first tier."""
-        self._age()
+        """See `Policy.next`. Whose turn it is by age is of the first tier."""
         tenant = self._least(tiers)
         if tenant is None:
             return None
@@ -157,38 +155,18 @@ class GraphPolicy:
             tenant.tiers[rank.tier].put(lane, self._key_of(lane))
         lane.calls.put(call, (-rank.work, -rank.path, rank.group, call.queued or 0.0))
         self._places[call] = _Place(tenant, rank.tier, lane)
-        self._show(tenant, rank.tier)
+        if tenant not in self._by_tier[rank.tier]:
+            self._by_tier[rank.tier].put(tenant, tenant.served)
 
-    def _take(self, call: Call) -> None:
-        place = self._places.pop(call)
+    def _take(self, call: Call, place: _Place) -> None:
+        del self._places[call]
         tenant, tier, lane = place.tenant, place.tier, place.lane
-        if lane is None:
-            del tenant.aged[call]
-        else:
-            lane.calls.remove(call)
-            if not lane.calls:
-                del tenant.lanes[tier, lane.number, lane.single]
-                tenant.tiers[tier].remove(lane)
-        if not tenant.tiers[tier] and (tier or not tenant.aged):
+        lane.calls.remove(call)
+        if not lane.calls:
+            del tenant.lanes[tier, lane.number, lane.single]
+            tenant.tiers[tier].remove(lane)
+        if not tenant.tiers[tier]:
             self._by_tier[tier].remove(tenant)
-
-    def _show(self, tenant: _Tenant, tier: int) -> None:
-        if tenant not in self._by_tier[tier]:
-            self._by_tier[tier].put(tenant, tenant.served)
-
-    def _age(self) -> None:
-        """Let who has waited for long go first. Those who came back later than they queued follow."""
-        long_ago = self._clock() - self._aging_seconds
-        for _ in range(_AGED_AT_ONCE):
-            call = next(iter(self._young), None)
-            if call is None or self._young[call] > long_ago:
-                return
-            tenant = self._places[call].tenant
-            self._take(call)
-            del self._young[call]
-            tenant.aged[call] = None
-            self._places[call] = _Place(tenant, 0, None)
-            self._show(tenant, 0)
 
     # Decisions
 
@@ -210,11 +188,13 @@ class GraphPolicy:
         return self._last_served if least is None else least.served
 
     def _turn(self, tenant: _Tenant, tiers: int) -> Turn:
-        if tenant.aged:
-            return Turn(next(iter(tenant.aged)), 0, AGED_PRIORITY)
+        oldest, arrived = next(iter(tenant.arrivals.items()))
+        if self._clock() - arrived >= self._aging_seconds:
+            if tenant.passed >= _TURNS_BETWEEN_AGED:
+                tenant.passed = 0
+                return Turn(oldest, 0, AGED_PRIORITY)
+            tenant.passed += 1
         for tier, lanes in enumerate(tenant.tiers[:tiers]):
-            if (first := lanes.first()) is not None:
-                lane: _Lane = first[1]
-                if (best := lane.calls.first()) is not None:
-                    return Turn(best[1], tier, best[1].rank.priority)
+            if (first := lanes.first()) and (best := first[1].calls.first()):
+                return Turn(best[1], tier, best[1].rank.priority)
         raise AssertionError("a tenant is in the order of a tier in which nothing of it waits")

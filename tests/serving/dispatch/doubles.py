@@ -25,10 +25,11 @@ def prompt_of(job: Job) -> str:
 
 @dataclass(eq=False)
 class Run:
-    """A job that runs; what is put in `steps` is what it answers."""
+    """A job that runs; what is put in `steps` is what it answers, and `said` is how much it has."""
 
     job: Job
     steps: asyncio.Queue[Delta | Exception | None] = field(default_factory=asyncio.Queue)
+    said: int = 0
 
 
 class StagedEndpoint:
