@@ -126,6 +126,8 @@ class Book:
 
     def moved(self, call: Call, before: CallState) -> None:
         self.states.setdefault(call.id, []).append(call.state)
+        if call.ended:
+            call.tell_end()
 
     def first_token(self, call: Call) -> None:
         pass
