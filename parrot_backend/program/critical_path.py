@@ -74,7 +74,7 @@ def _last_read(graph: Graph, times: Mapping[str, float]) -> dict[str, str]:
         last, latest = None, -1.0
         for name in graph.inputs[node.output]:
             call_id = written.get(name)
-            if call_id is not None and times[call_id] > latest:
+            if call_id is not None and times[call_id] >= latest:
                 last, latest = call_id, times[call_id]
         if isinstance(node, SemanticCall):
             if last is not None:

@@ -83,7 +83,8 @@ def contents_of(program: Program, before: Contents | None = None) -> Contents:
         PayloadTooLargeError: there are too many segments, or the texts together are too long.
     """
     before = before or Contents()
-    found = Contents(literals=sum(map(len, program.texts)))
+    segments = _segments(program, MOST_SEGMENTS - before.segments)
+    found = Contents(segments=segments, literals=sum(map(len, program.texts)))
     lengths = [len(text) for text in program.texts]
     given = {name: len(value) for name, value in program.variables.items() if value}
     shared = 0
@@ -106,10 +107,7 @@ def contents_of(program: Program, before: Contents | None = None) -> Contents:
                     param = f"{_place(where, node, part)}.{position}.index"
                     raise _missing(param, segment.index, len(lengths))
             known += fixed
-            found.segments += len(text)
             check_length(fixed, f"a text of {node.label}", _place(where, node, part))
-            if before.segments + found.segments > MOST_SEGMENTS:
-                raise _too_large("texts have", MOST_SEGMENTS, "segments", _place(where, node, part))
         found.inputs[node.output] = list(inputs)
         found.characters[node.output] = known
         if isinstance(node, SemanticCall):
@@ -123,6 +121,17 @@ def contents_of(program: Program, before: Contents | None = None) -> Contents:
             param="texts",
         )
     return found
+
+
+def _segments(program: Program, room: int) -> int:
+    """How many there are; they are counted before any is looked at."""
+    count = 0
+    for where, node in located(program):
+        for part, text in enumerate(texts_of(node)):
+            count += len(text)
+            if count > room:
+                raise _too_large("texts have", MOST_SEGMENTS, "segments", _place(where, node, part))
+    return count
 
 
 def _place(where: str, node: Node, part: int) -> str:

@@ -16,6 +16,7 @@ from functools import partial
 from parrot_backend.program.analysis import Analysis, Deduction, rewritten
 from parrot_backend.program.graph import Graph, Node
 from parrot_backend.program.render import render_call, render_transform
+from parrot_backend.program.transforms import JsonReader
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.concurrency import Concurrency
 from parrot_backend.serving.conversations import Conversations
@@ -90,6 +91,7 @@ class Executor:
         self._expectations = Expectations(dispatcher.endpoint, tenant.name, self.variables.values)
         self._concurrency = Concurrency(dispatcher.enter)
         self._worklist = Worklist(self._tell)
+        self._json = JsonReader()
         self._missing: dict[str, int] = {}
         self._claimable: dict[str, deque[Call]] = {}
         self._asked: set[Call] = set()
@@ -367,8 +369,14 @@ class Executor:
             if isinstance(node, SemanticCall):
                 self._render(node, dependent=dependent)
             elif not self.variables.settled(node.output):
-                texts = self.graph.texts[node.output]
-                self._write(node.output, render_transform(node, self.variables.values, texts))
+                value = render_transform(
+                    node,
+                    self.variables.values,
+                    self.graph.texts[node.output],
+                    most=self.variables.room,
+                    reader=self._json,
+                )
+                self._write(node.output, value)
                 self._spread(node.output, dependent=dependent)
         except ParrotError as error:
             self._fail_node(node, error)
@@ -387,7 +395,7 @@ class Executor:
         if (earlier := rewritten(self.graph, planned)) is not None:
             call.draft = self.planned[earlier.id].tokens
         self._concurrency.enter(call)
-        if call.state == "queued":
+        if call.dispatched is None and not call.ended:
             self._events.add("call_queued", call.id)
 
     def _write(self, name: str, value: str) -> None:
@@ -420,6 +428,7 @@ class Executor:
 
     def _tell(self) -> None:
         """All that follows has been done, and may be seen."""
+        self._json = JsonReader()
         self.variables.tell()
         untold, self._untold = self._untold, []
         for call in untold:

@@ -81,7 +81,7 @@ class Variables:
         Raises:
             InvalidRequestError: they would.
         """
-        if self.characters + characters > MOST_CHARACTERS:
+        if characters > self.room:
             raise InvalidRequestError(
                 f"with '{name}' the variables of the session would come to more than "
                 f"{MOST_CHARACTERS} characters: use several sessions",
@@ -114,6 +114,11 @@ class Variables:
         for name in self._names:
             if not self.settled(name):
                 self.fail(name, error)
+
+    @property
+    def room(self) -> int:
+        """Characters that may still be written."""
+        return MOST_CHARACTERS - self.characters
 
     @property
     def readers(self) -> bool:
