@@ -86,7 +86,7 @@ class GraphPolicy:
 
     def enter(self, call: Call) -> None:
         """See `Policy.enter`. A tenant saves up nothing while it has nothing that waits."""
-        tenant = self._tenants.setdefault(call.tenant.name, _Tenant())
+        tenant = self._tenant_of(call)
         if not tenant.arrivals:
             tenant.served = max(tenant.served, self._least_served())
         self._place(call, tenant)
@@ -116,7 +116,7 @@ class GraphPolicy:
 
     def charge(self, call: Call, tokens: float) -> None:
         """See `Policy.charge`."""
-        tenant = self._tenants.setdefault(call.tenant.name, _Tenant())
+        tenant = self._tenant_of(call)
         tenant.served += tokens
         if tokens < 0:  # one that had more is found out when it comes up
             for order in self._by_tier:
@@ -124,6 +124,11 @@ class GraphPolicy:
                     order.put(tenant, tenant.served)
         if not call.rank.single:
             self._attain(tenant, call.rank.application, tokens)
+
+    def _tenant_of(self, call: Call) -> _Tenant:
+        if (tenant := self._tenants.get(call.tenant.name)) is None:
+            tenant = self._tenants[call.tenant.name] = _Tenant()
+        return tenant
 
     def _attain(self, tenant: _Tenant, application: int, tokens: float) -> None:
         before = self._level(application)

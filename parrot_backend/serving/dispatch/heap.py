@@ -35,7 +35,8 @@ class KeyedHeap(Generic[Item]):
         self._current[item] = number
         heappush(self._entries, (key, number, item))
         if len(self._entries) > 2 * len(self._current) + _FEW:
-            self._entries = [entry for entry in self._entries if self._is_current(entry)]
+            current = self._current
+            self._entries = [entry for entry in self._entries if current.get(entry[2]) == entry[1]]
             heapify(self._entries)
 
     def remove(self, item: Item) -> None:
@@ -46,9 +47,9 @@ class KeyedHeap(Generic[Item]):
 
     def first(self) -> tuple[Key, Item] | None:
         """The lowest key and its item, which stays."""
-        while self._entries and not self._is_current(self._entries[0]):
+        while self._entries:
+            key, number, item = self._entries[0]
+            if self._current.get(item) == number:
+                return key, item
             heappop(self._entries)
-        return (self._entries[0][0], self._entries[0][2]) if self._entries else None
-
-    def _is_current(self, entry: tuple[Key, int, Item]) -> bool:
-        return self._current.get(entry[2]) == entry[1]
+        return None

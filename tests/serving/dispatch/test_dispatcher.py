@@ -1,13 +1,16 @@
 """The queue, its slots and what a call holds until its end."""
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from parrot_backend.endpoints.local import LocalEndpoint
+from parrot_backend.engines.base import Delta
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.rank import Rank
+from parrot_backend.serving.tenants import Tenant
 from parrot_backend.wire.errors import (
     DeadlineError,
     EngineError,
@@ -284,3 +287,67 @@ async def test_lengths_are_learned_of_calls_that_are_done(dispatch: MakeDispatch
     enter(dispatcher, call)
     await text_of(call)
     assert dispatcher.lengths.expected("here") == 3
+
+
+# Shares, with everything between a call and its tokens
+
+
+def answering(tokens: int) -> list[Delta]:
+    return [said("x", last=n == tokens - 1) for n in range(tokens)]
+
+
+async def test_two_tenants_have_equal_shares_under_saturation(dispatch: MakeDispatcher) -> None:
+    """One sends many short calls, the other few long ones, each more than there is room for."""
+    lengths = {"short": 15, "long": 120}
+    endpoint = StagedEndpoint(4, lambda prompt: answering(lengths[prompt]))
+    dispatcher = dispatch(endpoint)
+    long = [a_call("long", tenant=Tenant("b"), rank=Rank(application=1)) for _ in range(150)]
+    short = [a_call("short", tenant=Tenant("a")) for _ in range(1200)]
+    enter(dispatcher, *long, *short)
+
+    def served(calls: list[Call]) -> int:
+        return sum(call.completion_tokens for call in calls)
+
+    while served(long + short) < 20_000:
+        await settle(200)
+    assert served(long) == pytest.approx(served(short), rel=0.1)
+
+
+async def test_a_chat_goes_before_a_queue_full_of_bulk(dispatch: MakeDispatcher) -> None:
+    endpoint = StagedEndpoint(4, lambda _: answering(5), preempts=False)
+    dispatcher = dispatch(endpoint)
+    bulk = [a_call(f"{n}", rank=replace(BULK, application=n)) for n in range(1000)]
+    enter(dispatcher, *bulk)
+    await settle()
+    bound = sum(call.state != "queued" for call in bulk)
+    chat = a_call("chat", rank=Rank(application=2000))
+    enter(dispatcher, chat)
+    await text_of(chat)
+    assert endpoint.started.index("chat") == bound
+
+
+async def test_a_newcomer_is_not_held_up_by_a_thread_that_has_had_much(
+    dispatch: MakeDispatcher,
+) -> None:
+    endpoint = StagedEndpoint(1, lambda _: answering(100))
+    dispatcher = dispatch(endpoint)
+    thread = [a_call(f"turn {n}") for n in range(200)]
+    enter(dispatcher, *thread)
+    while sum(call.ended for call in thread) < 60:
+        await settle()
+    newcomer = a_call("newcomer", rank=Rank(application=1))
+    enter(dispatcher, newcomer)
+    await text_of(newcomer)
+    assert sum(call.ended for call in thread) <= 63
+
+
+async def test_many_at_once_do_not_come_at_no_price(dispatch: MakeDispatcher) -> None:
+    """Before the first token is counted, every slot is given away: by what is expected."""
+    endpoint = StagedEndpoint(8)
+    dispatcher = dispatch(endpoint)
+    endpoint.become("starting")
+    enter(dispatcher, *[a_call("first", tenant=Tenant("a")) for _ in range(20)])
+    enter(dispatcher, *[a_call("second", tenant=Tenant("b")) for _ in range(20)])
+    endpoint.become("ready")
+    await settle()
+    assert Counter(endpoint.started) == {"first": 4, "second": 4}
