@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 from parrot_backend import __version__
 from parrot_backend.arguments import Parser, count, memory_size, port_number, quantization
+from parrot_backend.endpoints.process.logs import log_to_stderr
 from parrot_backend.engines.store.catalog import (
     DEFAULT_MODEL,
     list_models,
     pull,
-    resolve_model,
 )
 from parrot_backend.wire.errors import InvalidRequestError, ParrotError
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from parrot_backend.endpoints.process.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ MANAGED_GRACE_SECONDS = 1
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; what the user can do something about is one line on stderr and a code above 0."""
     args = _parser().parse_args(argv)
-    _log_to_stderr()
+    log_to_stderr()
     try:
         args.command(args)
     except ParrotError as error:
@@ -55,25 +55,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _log_to_stderr() -> None:
-    """Only our own messages: transformers and uvicorn write theirs themselves."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("parrot: %(message)s"))
-    ours = logging.getLogger("parrot_backend")
-    ours.addHandler(handler)
-    ours.setLevel(logging.INFO)
-    ours.propagate = False
-
-
 def _fail(message: str) -> int:
     print("parrot: error:", " ".join(message.split()), file=sys.stderr)
     return 1
 
 
 def _serve(args: argparse.Namespace) -> None:
-    """Take the address first, then load: who asks for a port in use learns it at once."""
+    """Take the address first, then load: who asks for a port in use learns it at once.
+
+    The model is loaded and run in a process of its own: this one never imports torch.
+    """
     _require_backend()
     from parrot_backend import server
+    from parrot_backend.api.app import create_app
+    from parrot_backend.endpoints.process.endpoint import ProcessEndpoint
+    from parrot_backend.serving.limits import Limits
 
     if args.managed is not None:
         server.end_with_parent(args.managed)
@@ -84,48 +80,35 @@ def _serve(args: argparse.Namespace) -> None:
                 f"{args.host} can be reached from other machines: give an API key "
                 "(PARROT_API_KEY or --api-key), or serve on 127.0.0.1"
             )
+        endpoint = ProcessEndpoint(_recipe(args), hang_seconds=args.hang_timeout)
         server.run(
-            _load_app(args),
+            create_app(
+                endpoint, api_key=args.api_key or None, limits=Limits(sessions=args.max_sessions)
+            ),
             sock,
+            start=endpoint.start,
             on_ready=lambda: _announce(args, server.url_of(sock)),
             grace_seconds=GRACE_SECONDS if args.managed is None else MANAGED_GRACE_SECONDS,
         )
+
+
+def _recipe(args: argparse.Namespace) -> "Recipe":
+    from parrot_backend.endpoints.process.recipe import Recipe
+
+    return Recipe(
+        {
+            "model": args.model,
+            "kv_memory": args.kv_memory,
+            "max_batch": args.max_batch,
+            "quantization": args.quantization,
+        }
+    )
 
 
 def _port(args: argparse.Namespace) -> int:
     if args.port is not None:
         return int(args.port)
     return DEFAULT_PORT if args.managed is None else 0
-
-
-def _load_app(args: argparse.Namespace) -> "FastAPI":
-    model = resolve_model(args.model)
-    logger.info("loading %s", model.name)
-    from parrot_backend.api.app import create_app
-    from parrot_backend.endpoints.local import LocalEndpoint
-    from parrot_backend.engines.torch_engine import TorchEngine
-    from parrot_backend.serving.limits import Limits
-
-    if os.path.exists(model.path):
-        _hide_progress_bars()
-    engine = TorchEngine.load(
-        model.path,
-        model.name,
-        kv_memory=args.kv_memory,
-        max_batch=args.max_batch,
-        quantization=args.quantization,
-    )
-    endpoint = LocalEndpoint(engine)
-    return create_app(
-        endpoint, api_key=args.api_key or None, limits=Limits(sessions=args.max_sessions)
-    )
-
-
-def _hide_progress_bars() -> None:
-    """A local model takes a second; the bars are for one that comes from the hub."""
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
 
 
 def _announce(args: argparse.Namespace, url: str) -> None:
@@ -209,6 +192,13 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         help="memory for keys and values, such as 2GiB (default: a quarter of what is free)",
     )
     add("--max-batch", type=count, default=32, metavar="N", help="sequences in one step")
+    add(
+        "--hang-timeout",
+        type=count,
+        default=60,
+        metavar="SECONDS",
+        help="an engine that makes no step for so long is started anew (default: %(default)s)",
+    )
     add("--max-sessions", type=count, default=1024, metavar="N", help="sessions open at once")
     add("--managed", type=count, metavar="PID", help=argparse.SUPPRESS)
     parser.set_defaults(command=_serve)

@@ -11,7 +11,7 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import FrameType
 
 import uvicorn
@@ -118,6 +118,10 @@ def _watch(parent: int) -> None:
     os._exit(1)
 
 
+async def _nothing() -> None:
+    """For what is ready already."""
+
+
 class _Server(uvicorn.Server):
     """Says when it is ready, and takes a signal as the wish for an orderly end, with exit code 0.
 
@@ -163,20 +167,29 @@ class _Server(uvicorn.Server):
 
 
 def run(
-    app: FastAPI, sock: socket.socket, *, on_ready: Callable[[], None], grace_seconds: int
+    app: FastAPI,
+    sock: socket.socket,
+    *,
+    start: Callable[[], Awaitable[None]] = _nothing,
+    on_ready: Callable[[], None],
+    grace_seconds: int,
 ) -> None:
     """Serve until SIGTERM or SIGINT; running requests then have `grace_seconds` to finish.
 
     What has not finished by then, or by the next SIGINT, ends with an `UnavailableError`.
 
+    Args:
+        app: what is served.
+        sock: where; nobody can connect before `start` has ended.
+        start: what has to be there first, and belongs to the server's event loop.
+        on_ready: called when it can be reached.
+        grace_seconds: see above.
+
     Raises:
         StartError: somebody else has begun to listen on the address.
+        ParrotError: it could not start.
     """
     url = url_of(sock)
-    try:
-        sock.listen()
-    except OSError as error:
-        raise _not_bound(error, url) from None
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -186,8 +199,18 @@ def run(
         timeout_keep_alive=75,
         timeout_graceful_shutdown=grace_seconds + LAST_WORDS_SECONDS,
     )
+
+    async def serve() -> None:
+        await start()
+        try:
+            sock.listen()
+        except OSError as error:
+            raise _not_bound(error, url) from None
+        await _Server(app, config, on_ready, grace_seconds).serve(sockets=[sock])
+
     try:
-        _Server(app, config, on_ready, grace_seconds).run(sockets=[sock])
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(serve())
     finally:
         if url.startswith("unix:"):
             os.unlink(url.removeprefix("unix:"))

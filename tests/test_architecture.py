@@ -40,6 +40,9 @@ def test_the_import_contracts_hold():
         ("parrot_backend.wire.protocol", TORCH | WEB | {"httpx"}),
         ("parrot_backend.program", TORCH | WEB | {"httpx"}),
         ("parrot_backend.cli", TORCH | WEB),
+        ("parrot_backend.api.app", TORCH),
+        ("parrot_backend.server", TORCH),
+        ("parrot_backend.endpoints.process.endpoint", TORCH | WEB),
     ],
 )
 def test_importing_loads_nothing_foreign(module, foreign):

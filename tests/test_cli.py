@@ -303,6 +303,39 @@ def test_a_unix_socket_with_a_key(model_path, tmp_path):
     assert not path.exists()
 
 
+def children_of(process: subprocess.Popen[str]) -> list[int]:
+    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return [int(pid) for pid in listed.split()]
+
+
+def has_torch(pid: int) -> bool:
+    return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+
+
+@pytest.mark.model
+def test_the_engine_has_a_process_of_its_own_which_comes_back_when_it_is_killed(model_path):
+    body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4, "temperature": 0}
+    with running(*PARROT, "serve", "--port", "0", *LIGHT, model_path) as server:
+        url = ready_url(server)
+        before = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
+        (engine,) = children_of(server)
+        assert has_torch(engine)
+        assert not has_torch(server.pid)
+
+        os.kill(engine, signal.SIGKILL)
+        log = []
+        for line in server.stderr:
+            log.append(line)
+            if "ready again" in line:
+                break
+        assert "the engine's process was killed by SIGKILL" in log[0]
+        assert children_of(server) != [engine]
+        after = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
+        assert after["choices"] == before["choices"]
+        assert end_of(server) == 0
+        assert server.stderr.read() == ""
+
+
 @pytest.mark.model
 def test_a_managed_backend_announces_itself_and_dies_with_its_parent(model_path):
     with running(sys.executable, "-c", MANAGING, *LIGHT, model_path) as parent:

@@ -56,6 +56,13 @@ class Endpoint(Protocol):
         """Whether it takes jobs."""
         ...
 
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Call `changed` after every change of `state`, at once and in its event loop.
+
+        What ran on one that is lost fails just behind it.
+        """
+        ...
+
     def generate(self, job: Job) -> AsyncGenerator[Delta, None]:
         """Run a job; closing the iterator ends it and frees what it held.
 
@@ -65,7 +72,9 @@ class Endpoint(Protocol):
             InvalidRequestError: the request can't be run as it is.
             ContextLengthError: its prompt is too long.
             EngineError: the model failed under it.
-            EndpointLostError: the endpoint died or hangs; on another, or later, it may run.
+            EndpointLostError: the endpoint died or hangs, or is not ready; on another, or when it is
+                ready again, it may run.
+            UnavailableError: it is draining or closed.
         """
         ...
 
@@ -75,6 +84,7 @@ class Endpoint(Protocol):
         Raises:
             InvalidRequestError: the model's template refuses it, or it is no valid text.
             ContextLengthError: it is too long.
+            EndpointLostError: as for `generate`.
         """
         ...
 
@@ -85,6 +95,10 @@ class Endpoint(Protocol):
 
     def stats(self) -> EngineStats:
         """The load and the counts, at this moment."""
+        ...
+
+    def drain(self) -> None:
+        """Take no more jobs; those that run go on."""
         ...
 
     async def aclose(self) -> None:

@@ -10,7 +10,7 @@ from parrot_backend.endpoints.base import Card, EndpointState, Job
 from parrot_backend.endpoints.generation import sampling_of
 from parrot_backend.endpoints.tool_calls import reader_of
 from parrot_backend.engines.base import Delta, Engine, EngineStats, GenerationRequest
-from parrot_backend.wire.errors import ParrotError
+from parrot_backend.wire.errors import ParrotError, UnavailableError
 from parrot_backend.wire.text_protocol import LLMRequest, PromptRequest
 
 
@@ -19,7 +19,8 @@ class LocalEndpoint:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._closed = False
+        self._state: EndpointState = "ready"
+        self._watchers: list[Callable[[], None]] = []
         self._expecting: set[asyncio.Task[None]] = set()
 
     @property
@@ -29,11 +30,17 @@ class LocalEndpoint:
 
     @property
     def state(self) -> EndpointState:
-        """Ready until it is closed."""
-        return "dead" if self._closed else "ready"
+        """Ready until it is drained or closed."""
+        return self._state
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Call `changed` after every change of state; see `Endpoint.watch`."""
+        self._watchers.append(changed)
 
     async def generate(self, job: Job) -> AsyncGenerator[Delta, None]:
         """Run a job; see `Endpoint.generate`."""
+        if self._state != "ready":
+            raise UnavailableError("the server is shutting down")
         prompt = await self.tokenize(job.request)
         generation = GenerationRequest(
             prompt=prompt,
@@ -70,12 +77,21 @@ class LocalEndpoint:
         """The engine's load and counts."""
         return self.engine.stats()
 
+    def drain(self) -> None:
+        """Take no more jobs; see `Endpoint.drain`."""
+        self._become("draining")
+
     async def aclose(self) -> None:
         """Stop the engine."""
-        self._closed = True
+        self._become("dead")
         for task in self._expecting:
             task.cancel()
         await self.engine.aclose()
+
+    def _become(self, state: EndpointState) -> None:
+        self._state = state
+        for changed in self._watchers:
+            changed()
 
     async def _expect(
         self, examples: Sequence[LLMRequest], tenant: str, kept: contextlib.ExitStack

@@ -1,0 +1,1 @@
+"""An endpoint in a process of its own, watched over from this one."""

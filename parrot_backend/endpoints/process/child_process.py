@@ -1,0 +1,97 @@
+"""A child as the operating system has it: started, ended, and how it ended."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+
+from parrot_backend.endpoints.process.recipe import Recipe
+
+CHILD = "parrot_backend.endpoints.process.child"
+
+_STDERR = 2
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ChildProcess:
+    """A process, and what we hold of it: the ends of its channel, and of its lifeline.
+
+    A thread waits for its end. asyncio's own processes lose the exit code of one that ends just
+    before it is sent a signal.
+    """
+
+    process: subprocess.Popen[bytes]
+    exit_code: asyncio.Future[int]
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    lifeline: int
+
+    @classmethod
+    async def start(cls, recipe: Recipe, heartbeat_seconds: float) -> "ChildProcess":
+        """Start one; only it inherits what it is given, so that nothing else keeps a lifeline open."""
+        ours, theirs = socket.socketpair()
+        watched, lifeline = os.pipe()
+        try:
+            process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own module; it takes no time
+                [
+                    *(sys.executable, "-m", CHILD),
+                    *("--channel", str(theirs.fileno()), "--lifeline", str(watched)),
+                    *("--heartbeat", str(heartbeat_seconds)),
+                    *("--factory", recipe.factory, "--options", json.dumps(dict(recipe.options))),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=_STDERR,  # ours belongs to who started us; the engine has nothing to say there
+                pass_fds=(theirs.fileno(), watched),
+            )
+        except BaseException:
+            ours.close()
+            os.close(lifeline)
+            raise
+        finally:
+            theirs.close()
+            os.close(watched)
+        exit_code = asyncio.get_running_loop().create_future()
+        waiting = threading.Thread(target=_wait, args=(process, exit_code), daemon=True)
+        waiting.start()
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_READ_BYTES)
+        return cls(process, exit_code, reader, writer, lifeline)
+
+    def terminate(self) -> None:
+        """Have it end in its own way."""
+        self.process.terminate()
+
+    async def exited(self) -> None:
+        """When it is gone."""
+        await asyncio.shield(self.exit_code)
+
+    async def killed(self) -> str:
+        """End it at once, unless it has ended, and let go of what we hold; says how it ended."""
+        self.process.kill()
+        await self.exited()
+        self.writer.close()
+        os.close(self.lifeline)
+        return _how_it_ended(self.exit_code.result())
+
+
+def _wait(process: "subprocess.Popen[bytes]", exit_code: "asyncio.Future[int]") -> None:
+    code = process.wait()
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
+        exit_code.get_loop().call_soon_threadsafe(exit_code.set_result, code)
+
+
+def _how_it_ended(code: int) -> str:
+    if code >= 0:
+        return f"the engine's process ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    memory = "; the machine may have run out of memory" if code == -signal.SIGKILL else ""
+    return f"the engine's process was killed by {name}{memory}"

@@ -1,0 +1,53 @@
+"""How the child makes its engine. Only here is torch imported, and only when an engine is made."""
+
+import importlib
+import logging
+import os
+from typing import Literal
+
+from parrot_backend.endpoints.process.recipe import Recipe
+from parrot_backend.engines.base import Engine
+from parrot_backend.engines.store.catalog import resolve_model
+
+logger = logging.getLogger(__name__)
+
+
+def made(recipe: Recipe) -> Engine:
+    """The engine of a recipe; takes seconds, and blocks meanwhile."""
+    module, _, function = recipe.factory.partition(":")
+    engine: Engine = getattr(importlib.import_module(module), function)(**recipe.options)
+    return engine
+
+
+def torch_engine(
+    model: str | None = None,
+    *,
+    kv_memory: int | None = None,
+    max_batch: int = 32,
+    quantization: Literal["int8"] | None = None,
+) -> Engine:
+    """Our own engine; the arguments are those of `TorchEngine.load`, and `model` as a user names it.
+
+    Raises:
+        ParrotError: there is no such model, or it can't be fetched or loaded.
+    """
+    resolved = resolve_model(model)
+    logger.info("loading %s", resolved.name)
+    from parrot_backend.engines.torch_engine import TorchEngine
+
+    if os.path.exists(resolved.path):
+        _hide_progress_bars()
+    return TorchEngine.load(
+        resolved.path,
+        resolved.name,
+        kv_memory=kv_memory,
+        max_batch=max_batch,
+        quantization=quantization,
+    )
+
+
+def _hide_progress_bars() -> None:
+    """A local model takes a second; the bars are for one that comes from the hub."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
