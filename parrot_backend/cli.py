@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parrot_backend import __version__
@@ -22,6 +23,9 @@ from parrot_backend.wire.errors import InvalidRequestError, ParrotError
 
 if TYPE_CHECKING:
     from parrot_backend.endpoints.process.recipe import Recipe
+    from parrot_backend.serving.dispatch.policy import Policy
+
+    from parrot_backend.api.keys import Keys
 
 logger = logging.getLogger(__name__)
 
@@ -75,21 +79,38 @@ def _serve(args: argparse.Namespace) -> None:
         server.end_with_parent(args.managed)
     sock = server.bind_unix(args.uds) if args.uds else server.bind(args.host, _port(args))
     with sock:
-        if not (args.api_key or server.is_local(sock)):
+        if not (args.api_key or args.api_keys or server.is_local(sock)):
             raise InvalidRequestError(
                 f"{args.host} can be reached from other machines: give an API key "
-                "(PARROT_API_KEY or --api-key), or serve on 127.0.0.1"
+                "(PARROT_API_KEY, --api-key or --api-keys), or serve on 127.0.0.1"
             )
         endpoint = ProcessEndpoint(_recipe(args), hang_seconds=args.hang_timeout)
         server.run(
             create_app(
-                endpoint, api_key=args.api_key or None, limits=Limits(sessions=args.max_sessions)
+                endpoint,
+                keys=_keys(args),
+                names=() if args.uds else [args.host],
+                limits=Limits(sessions=args.max_sessions),
+                policy=_policy(args.scheduling_policy),
             ),
             sock,
             start=endpoint.start,
             on_ready=lambda: _announce(args, server.url_of(sock)),
             grace_seconds=GRACE_SECONDS if args.managed is None else MANAGED_GRACE_SECONDS,
         )
+
+
+def _policy(name: str) -> "Policy | None":
+    """The order of calls; None is what the programs say."""
+    from parrot_backend.serving.dispatch.policy import FirstCome, LongestPrefixFirst
+
+    match name:
+        case "fcfs":
+            return FirstCome()
+        case "lpm":
+            return LongestPrefixFirst()
+        case _:
+            return None
 
 
 def _recipe(args: argparse.Namespace) -> "Recipe":
@@ -109,6 +130,14 @@ def _port(args: argparse.Namespace) -> int:
     if args.port is not None:
         return int(args.port)
     return DEFAULT_PORT if args.managed is None else 0
+
+
+def _keys(args: argparse.Namespace) -> "Keys | None":
+    from parrot_backend.api.keys import Keys, read_keys
+
+    if args.api_keys:
+        return read_keys(args.api_keys)
+    return Keys.single(args.api_key) if args.api_key else None
 
 
 def _announce(args: argparse.Namespace, url: str) -> None:
@@ -179,11 +208,20 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     address.add_argument("--host", default="127.0.0.1", help="address (default: %(default)s)")
     address.add_argument("--uds", metavar="PATH", help="Unix socket to serve on instead")
     add("--port", type=port_number, help=f"0 takes a free one (default: {DEFAULT_PORT})")
-    add(
+    keys = parser.add_mutually_exclusive_group()
+    keys.add_argument(
         "--api-key",
         metavar="KEY",
         default=os.environ.get("PARROT_API_KEY") or None,
-        help="wanted under /v1; other users can see arguments, so rather set PARROT_API_KEY",
+        help="wanted of all but health checks; other users can see arguments, so rather set "
+        "PARROT_API_KEY",
+    )
+    keys.add_argument(
+        "--api-keys",
+        type=Path,
+        metavar="FILE",
+        default=os.environ.get("PARROT_API_KEYS") or None,
+        help="tenants with keys and quotas, as TOML or JSON (default: PARROT_API_KEYS)",
     )
     add(
         "--kv-memory",
@@ -198,6 +236,13 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         default=60,
         metavar="SECONDS",
         help="an engine that makes no step for so long is started anew (default: %(default)s)",
+    )
+    add(
+        "--scheduling-policy",
+        choices=("graph", "fcfs", "lpm"),
+        default="graph",
+        help="which call goes first: what the graphs say, who came first, or the longest prefix, "
+        "for comparison (default: %(default)s)",
     )
     add("--max-sessions", type=count, default=1024, metavar="N", help="sessions open at once")
     add("--managed", type=count, metavar="PID", help=argparse.SUPPRESS)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import ipaddress
 import logging
 import os
@@ -13,10 +14,12 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from types import FrameType
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
 
+from parrot_backend.api.connections import BACKLOG, Connections
 from parrot_backend.wire.errors import ParrotError
 
 logger = logging.getLogger(__name__)
@@ -24,6 +27,7 @@ logger = logging.getLogger(__name__)
 PARENT_CHECK_SECONDS = 0.5
 ORPHAN_SECONDS = 3.0
 LAST_WORDS_SECONDS = 2
+WAITING_CONNECTIONS = 2048
 
 
 class StartError(ParrotError):
@@ -140,6 +144,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        for sock in sockets or ():
+            sock.listen(WAITING_CONNECTIONS)  # uvicorn has told it how many to accept at once
         self._on_ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -166,6 +172,31 @@ class _Server(uvicorn.Server):
         await self._app.state.core.aclose()
 
 
+def config_of(app: FastAPI, grace_seconds: int) -> uvicorn.Config:
+    """How uvicorn serves an app of `create_app`."""
+    return uvicorn.Config(
+        app,
+        http=cast(type[asyncio.Protocol], Connections(app.state.limits)),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        ws="none",
+        backlog=BACKLOG,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=grace_seconds + LAST_WORDS_SECONDS,
+    )
+
+
+def _calm_garbage_collector() -> None:
+    """Look at all objects seldom: with a million of them that stops the event loop for half a second.
+
+    What is there at the start stays; calls and sessions are freed without the collector.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*gc.get_threshold()[:2], 1000)
+
+
 def run(
     app: FastAPI,
     sock: socket.socket,
@@ -190,15 +221,7 @@ def run(
         ParrotError: it could not start.
     """
     url = url_of(sock)
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        ws="none",
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=grace_seconds + LAST_WORDS_SECONDS,
-    )
+    config = config_of(app, grace_seconds)
 
     async def serve() -> None:
         await start()
@@ -206,6 +229,7 @@ def run(
             sock.listen()
         except OSError as error:
             raise _not_bound(error, url) from None
+        _calm_garbage_collector()
         await _Server(app, config, on_ready, grace_seconds).serve(sockets=[sock])
 
     try:

@@ -1,5 +1,7 @@
 """A real server in a thread, so that a test can look at the engine behind it."""
 
+import asyncio
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -8,10 +10,37 @@ from contextlib import contextmanager
 import uvicorn
 
 from parrot_backend.api.app import create_app
+from parrot_backend.api.keys import Keys
 from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.engines.base import Engine
-from parrot_backend.server import bind, url_of
+from parrot_backend.server import bind, config_of, url_of
 from parrot_backend.serving.limits import Limits
+
+
+class Watch:
+    """Notes the longest time for which an event loop stood still: of its thread's own computing.
+
+    What other threads and processes take of the processor does not count.
+    """
+
+    longest = 0.0
+
+    async def run(self) -> None:
+        last = time.thread_time()
+        while True:
+            await asyncio.sleep(0.001)
+            now = time.thread_time()
+            self.longest = max(self.longest, now - last)
+            last = now
+
+
+class _Server(uvicorn.Server):
+    watch: Watch | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.watch is not None:
+            self._watching = asyncio.create_task(self.watch.run())
 
 
 @contextmanager
@@ -19,15 +48,17 @@ def serving(
     engine: Engine,
     *,
     api_key: str | None = None,
+    keys: Keys | None = None,
     limits: Limits | None = None,
     grace: int = 5,
+    watch: Watch | None = None,
 ) -> Iterator[str]:
     """Base URL of a server over `engine`, on a free port; what runs at its end has `grace` seconds."""
-    app = create_app(LocalEndpoint(engine), api_key=api_key, limits=limits)
+    keys = Keys.single(api_key) if api_key is not None else keys
+    app = create_app(LocalEndpoint(engine), keys=keys, limits=limits)
     listener = bind("127.0.0.1", 0)
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=grace)
-    )
+    server = _Server(config_of(app, grace))
+    server.watch = watch
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from parrot_backend.api import completion as chat
 from parrot_backend.api.choices import read
-from parrot_backend.api.errors import error_body
+from parrot_backend.api.errors import error_body, unexpected
 from parrot_backend.api.state import core_of
 from parrot_backend.engines.base import Delta
 from parrot_backend.serving.call import Call
@@ -57,7 +57,9 @@ async def answer(
     deltas = read(calls)
     if not request.stream:
         await until_disconnect(http, _drain(deltas))
-        return JSONResponse(shape.completion(calls) | fingerprint, headers=headers)
+        response = JSONResponse(shape.completion(calls) | fingerprint, headers=headers)
+        _release(calls)
+        return response
     first = await until_disconnect(http, anext(deltas))
     include_usage = request.stream_options is not None and request.stream_options.include_usage
     events = _events(shape, calls, first, deltas, fingerprint, include_usage=include_usage)
@@ -112,9 +114,18 @@ async def _events(
             yield _event(shape.usage_chunk(calls) | told_by_all)
     except ParrotError as error:
         yield _event(error_body(error))
+    except Exception as error:
+        yield _event(error_body(unexpected(f"the stream of call '{calls[0].id}'", error)))
     finally:
         await deltas.aclose()
+        _release(calls)
     yield "data: [DONE]\n\n"
+
+
+def _release(calls: list[Call]) -> None:
+    """What was told to whom it was for need not be kept."""
+    for call in calls:
+        call.release()
 
 
 def _event(data: dict[str, Any]) -> str:

@@ -9,6 +9,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from parrot_backend.wire.errors import EngineError, InvalidRequestError, ParrotError
 from parrot_backend.wire.views import ErrorDetail, ErrorResponse
@@ -31,12 +33,16 @@ def error_body(error: ParrotError) -> dict[str, Any]:
 
 def error_response(error: ParrotError) -> JSONResponse:
     """The error as an HTTP answer."""
-    headers = {"Retry-After": "1"} if error.status in (429, 503) else None
+    headers = {}
+    if error.status in (429, 503):
+        headers["Retry-After"] = "1"
+    if error.status == 408:  # what is left of the request may come at any time, or never
+        headers["Connection"] = "close"
     return JSONResponse(error_body(error), status_code=error.status, headers=headers)
 
 
-def install(app: FastAPI) -> None:
-    """Answer every exception that a route lets through."""
+def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Answer every exception that a route is known to let through; see `AnswerFailures` for others."""
 
     @app.exception_handler(ParrotError)
     async def parrot_error(_: Request, error: ParrotError) -> JSONResponse:
@@ -51,16 +57,53 @@ def install(app: FastAPI) -> None:
         response = error_response(InvalidRequestError(_told(request, error)))
         response.status_code = error.status_code
         response.headers.update(error.headers or {})
+        if error.status_code == 405:
+            response.headers["Allow"] = ", ".join(_methods(request, routes))
         return response
 
     @app.exception_handler(ClientDisconnect)
     async def client_left(_: Request, __: ClientDisconnect) -> Response:
         return Response(status_code=_CLIENT_CLOSED_REQUEST)
 
-    @app.exception_handler(Exception)
-    async def internal_error(request: Request, error: Exception) -> JSONResponse:
-        logger.exception("%s %s failed", request.method, request.url.path, exc_info=error)
-        return error_response(EngineError("the server failed; its log says more"))
+
+class AnswerFailures:
+    """Answers 500 to what nobody expected, and tells the log once.
+
+    Starlette's own handler raises the exception again, on which uvicorn drops the connection without
+    a word, and the next request of a client that keeps its connections fails.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through; its failure is answered where no answer has begun."""
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except Exception as error:
+            if scope["type"] != "http" or begun:
+                raise  # nothing but the end of the connection tells the client now
+            response = error_response(unexpected(f"{scope['method']} {scope['path']}", error))
+            await response(scope, receive, send)
+
+
+def unexpected(what: str, error: Exception) -> EngineError:
+    """What a client is told of an exception that nobody expected; the log has it whole."""
+    logger.error("%s failed", what, exc_info=error)
+    return EngineError("the server failed; its log says more", code="internal_error")
+
+
+def _methods(request: Request, routes: Sequence[BaseRoute]) -> list[str]:
+    """Those of all routes of a path; a router knows only that of the first."""
+    found = (route for route in routes if route.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for route in found for method in getattr(route, "methods", None) or ()})
 
 
 def _told(request: Request, error: HTTPException) -> str:
@@ -75,9 +118,6 @@ def _from_validation(problems: Sequence[Any]) -> InvalidRequestError:
     problem = problems[0]
     path = ".".join(str(part) for part in problem["loc"] if part != "body")
     match problem["type"]:
-        case "json_invalid":
-            reason = problem["ctx"]["error"]
-            return InvalidRequestError(f"the request body is not valid JSON: {reason}")
         case "extra_forbidden":
             instead = _INSTEAD.get(str(problem["loc"][-1]))
             remedy = f"send {instead} instead" if instead else "leave it out"

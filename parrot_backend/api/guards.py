@@ -1,63 +1,100 @@
-"""ASGI guards in front of the routes: API keys and the size of bodies."""
+"""ASGI guards in front of the routes: who asks, and from where."""
 
-import hmac
+import ipaddress
+from collections.abc import Collection
+from typing import ClassVar
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from parrot_backend.api.errors import error_response
-from parrot_backend.wire.errors import AuthenticationError, PayloadTooLargeError
+from parrot_backend.api.keys import Keys
+from parrot_backend.wire.errors import AuthenticationError, InvalidRequestError, ParrotError
+
+OPEN_ROUTES = frozenset({"/health", "/ready"})
+"""What needs no key: what a load balancer asks. All else does, the documentation of the routes too."""
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class ForbiddenError(ParrotError):
+    """The caller is known or near, and may not do this."""
+
+    status: ClassVar[int] = 403
+    type = "permission_error"
+    default_code = "forbidden"
+
+
+class MisdirectedError(InvalidRequestError):
+    """The request names a host that this server is not."""
+
+    status = 421
+    default_code = "unknown_host"
 
 
 class RequireApiKey:
-    """Answers 401 before a body is read, where a route under `/v1` is asked without the key."""
+    """Answers 401 before a body is read, where anything but `OPEN_ROUTES` is asked without a key.
 
-    def __init__(self, app: ASGIApp, api_key: str) -> None:
+    Whose key it is, the routes read from the request's state.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Keys) -> None:
         self._app = app
-        self._expected = f"Bearer {api_key}".encode()
+        self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer it."""
-        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
-            given = Headers(scope=scope).get("authorization", "").encode()
-            if not hmac.compare_digest(given, self._expected):
+        if scope["type"] == "http" and scope["path"] not in OPEN_ROUTES:
+            scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+            tenant = self._keys.tenant(key.strip())
+            if tenant is None or scheme.lower() != "bearer":
                 error = AuthenticationError(
                     "the API key is missing or wrong: send 'Authorization: Bearer <key>'"
                 )
                 await error_response(error)(scope, receive, send)
                 return
+            scope.setdefault("state", {})["tenant"] = tenant
         await self._app(scope, receive, send)
 
 
-class LimitBody:
-    """Answers 413 to a body over `limit` bytes, announced or counted as it comes in."""
+class RequireLocalHost:
+    """Keeps web pages away from a server without keys, which only this machine can reach.
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    A page's own host name can be made to point here (DNS rebinding): requests have to name this
+    machine. And a page may send simple requests to any host: what changes something may not come from
+    another host's page.
+    """
+
+    def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
         self._app = app
-        self._limit = limit
+        self._names = {name.lower() for name in names}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer it."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
+        if scope["type"] == "http" and (error := self._objection(scope)) is not None:
+            await error_response(error)(scope, receive, send)
             return
-        announced = Headers(scope=scope).get("content-length", "0")
-        if announced.isdigit() and int(announced) > self._limit:
-            await error_response(PayloadTooLargeError(self._message))(scope, receive, send)
-            return
-        size = 0
+        await self._app(scope, receive, send)
 
-        async def counted() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > self._limit:
-                raise HTTPException(PayloadTooLargeError.status, self._message)
-            return message
+    def _objection(self, scope: Scope) -> ParrotError | None:
+        headers = Headers(scope=scope)
+        server = scope.get("server")
+        over_unix_socket = server is not None and server[1] is None
+        host = headers.get("host", "")
+        if not over_unix_socket and not self._is_here(f"//{host}"):
+            return MisdirectedError(
+                f"this server is not '{host}': without an API key it answers to 'localhost' and to "
+                "loopback addresses only"
+            )
+        origin = headers.get("origin")
+        if origin is None or scope["method"] in _SAFE_METHODS or self._is_here(origin):
+            return None
+        return ForbiddenError(f"pages of '{origin}' may change nothing here without an API key")
 
-        await self._app(scope, counted, send)
-
-    @property
-    def _message(self) -> str:
-        return f"the request body is over this server's limit of {self._limit} bytes"
+    def _is_here(self, url: str) -> bool:
+        try:
+            name = urlsplit(url).hostname or ""
+            return name in self._names or ipaddress.ip_address(name).is_loopback
+        except ValueError:
+            return False

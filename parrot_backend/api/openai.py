@@ -6,16 +6,18 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from parrot_backend.api.answer import answer
+from parrot_backend.api.bodies import BodyRoute
 from parrot_backend.api.choices import start
+from parrot_backend.api.documentation import RUNS_CALLS, errors
 from parrot_backend.api.scope import InScope, Taker
 from parrot_backend.api.state import core_of
 from parrot_backend.wire.errors import NotFoundError
 from parrot_backend.wire.protocol import ChatRequest
 
-router = APIRouter(prefix="/v1", tags=["openai"])
+router = APIRouter(prefix="/v1", tags=["openai"], route_class=BodyRoute)
 
 
-@router.post("/chat/completions", response_model=None)
+@router.post("/chat/completions", response_model=None, responses=RUNS_CALLS)
 async def chat_completions(
     body: ChatRequest, http: Request, take: Taker, scope: InScope
 ) -> Response:
@@ -23,13 +25,13 @@ async def chat_completions(
     return await answer(http, start(body, take, scope), body)
 
 
-@router.get("/models")
+@router.get("/models", responses=errors())
 async def list_models(http: Request) -> dict[str, Any]:
     """The model that is served, with its context length in tokens."""
     return {"object": "list", "data": [_card(http)]}
 
 
-@router.get("/models/{model:path}")
+@router.get("/models/{model:path}", responses=errors(404))
 async def get_model(model: str, http: Request) -> dict[str, Any]:
     """One model."""
     card = _card(http)

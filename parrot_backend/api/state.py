@@ -4,7 +4,7 @@ from fastapi import Request
 
 from parrot_backend.serving.core import ServingCore
 from parrot_backend.serving.tenancy import Tenancy
-from parrot_backend.serving.tenants import EVERYBODY
+from parrot_backend.serving.tenants import EVERYBODY, Tenant
 
 
 def core_of(http: Request) -> ServingCore:
@@ -13,6 +13,12 @@ def core_of(http: Request) -> ServingCore:
     return core
 
 
+def tenant_of(http: Request) -> Tenant:
+    """The caller, whom the guards have put into the request's state; everybody where nobody is told."""
+    tenant: Tenant = getattr(http.state, "tenant", EVERYBODY)
+    return tenant
+
+
 def tenancy_of(http: Request) -> Tenancy:
-    """What the caller has, whom the guards have put into the request's state; else everybody's."""
-    return core_of(http).tenancy(getattr(http.state, "tenant", EVERYBODY))
+    """What the caller has."""
+    return core_of(http).tenancy(tenant_of(http))

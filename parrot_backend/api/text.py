@@ -4,16 +4,18 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from parrot_backend.api.answer import answer
+from parrot_backend.api.bodies import BodyRoute
 from parrot_backend.api.choices import start
+from parrot_backend.api.documentation import RUNS_CALLS, errors
 from parrot_backend.api.scope import InScope, Taker
 from parrot_backend.api.state import core_of
 from parrot_backend.api.text_completion import TextShape
 from parrot_backend.wire.text_protocol import CompletionRequest, TokenizeAnswer, TokenizeRequest
 
-router = APIRouter(prefix="/v1", tags=["text"])
+router = APIRouter(prefix="/v1", tags=["text"], route_class=BodyRoute)
 
 
-@router.post("/completions", response_model=None)
+@router.post("/completions", response_model=None, responses=RUNS_CALLS)
 async def completions(
     body: CompletionRequest, http: Request, take: Taker, scope: InScope
 ) -> Response:
@@ -22,7 +24,7 @@ async def completions(
     return await answer(http, calls, body, TextShape(body.n or 1))
 
 
-@router.post("/tokenize")
+@router.post("/tokenize", responses=errors(404, 429, body=True))
 async def tokenize(body: TokenizeRequest, http: Request) -> TokenizeAnswer:
     """The token ids of a text, or of messages in the model's chat template (as vLLM's route)."""
     core = core_of(http)

@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Iterator
 
 from parrot_backend.wire.views import EventKind, SessionEvent
 
@@ -18,10 +19,10 @@ class EventLog:
         self._count += 1
         self._events.append((self._count, time.time(), kind, name))
 
-    def after(self, seq: int) -> list[SessionEvent]:
-        """The events with a number above `seq`."""
-        return [
+    def after(self, seq: int) -> Iterator[SessionEvent]:
+        """The events until now with a number above `seq`, told one by one: they may be many."""
+        return (
             SessionEvent(seq=number, time=at, kind=kind, name=name)
-            for number, at, kind, name in self._events
+            for number, at, kind, name in list(self._events)
             if number > seq
-        ]
+        )

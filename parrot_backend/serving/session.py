@@ -2,6 +2,8 @@
 
 import itertools
 import time
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from parrot_backend.program.critical_path import critical_path, saved_on
 from parrot_backend.serving.call import Call
@@ -163,15 +165,19 @@ class Session:
 
     def graph(self) -> GraphView:
         """The program and how far it is."""
-        calls = self._executor.calls
-        return GraphView(
-            calls=[call.view() for call in calls],
-            variables=self._executor.variables.views(),
-            groups=self._ranking.groups(calls),
-            conversations=self._executor.conversations.views(),
-        )
+        return GraphView(**{name: list(items) for name, items in self.graph_lists().items()})
 
-    def events(self, after: int) -> list[SessionEvent]:
+    def graph_lists(self) -> dict[str, Iterable[Any]]:
+        """The lists of its `GraphView`; the items of the long ones are made as they are taken."""
+        calls = list(self._executor.calls)
+        return {
+            "calls": (call.view() for call in calls),
+            "variables": self._executor.variables.views(),
+            "groups": self._ranking.groups(calls),
+            "conversations": self._executor.conversations.views(),
+        }
+
+    def events(self, after: int) -> Iterator[SessionEvent]:
         """What happened after event number `after`."""
         return self._events.after(after)
 

@@ -1,7 +1,7 @@
 """The values of a session's Semantic Variables: each is written once, waited for by many."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from parrot_backend.wire.errors import (
     ConflictError,
@@ -168,6 +168,6 @@ class Variables:
             return VariableView(name=name, state="failed", error=error.message)
         return VariableView(name=name, state="ready", value=self.values[name])
 
-    def views(self) -> list[VariableView]:
+    def views(self) -> Iterator[VariableView]:
         """How all stand, in the order in which they were declared."""
-        return [self.view(name) for name in self._names]
+        return map(self.view, list(self._names))

@@ -150,6 +150,13 @@ class SessionEvent(WireModel):
     name: str
 
 
+class Readiness(WireModel):
+    """Answer of `GET /ready`: 200 where the `status` is `ready`, and else 503."""
+
+    status: Literal["starting", "ready", "draining", "dead"]
+    model: str
+
+
 class ErrorDetail(WireModel):
     """OpenAI's error shape."""
 

@@ -207,7 +207,9 @@ async def test_a_call_that_waits_for_room_is_not_ahead(
 
 async def test_a_transform_that_fails_fails_what_reads_it(session: Session) -> None:
     field = Transform(op="json_field", inputs=[text("{a.out}")], path=["x"], output="field")
-    await session.submit(Program(transforms=[field], calls=[call("a", "abc"), call("b", "{field}")]))
+    await session.submit(
+        Program(transforms=[field], calls=[call("a", "abc"), call("b", "{field}")])
+    )
     with pytest.raises(DependencyError, match="transform 'field' finds no json field x"):
         await session.read_variable("b.out", 5)
     assert (session.view().done, session.view().failed) == (1, 1)
@@ -352,7 +354,9 @@ async def test_an_extension_tells_more_of_who_waits(
         Program(calls=[call("slow", "slow"), call("a", "a{slow.out}"), call("b", "b{slow.out}")])
     )
     assert session.graph().groups == []
-    await session.submit(Program(calls=[call("c", "{a.out}{b.out}")], outputs=[Output(variable="c.out")]))
+    await session.submit(
+        Program(calls=[call("c", "{a.out}{b.out}")], outputs=[Output(variable="c.out")])
+    )
     (group,) = session.graph().groups
     assert (group.name, group.calls) == ("c.inputs", ["a", "b"])
     release.set()

@@ -1,0 +1,59 @@
+"""Failures that nobody expected: answered, told once, and the connection goes on."""
+
+import json
+import logging
+
+import httpx
+import pytest
+
+from parrot_backend.engines.base import EngineStats
+from parrot_backend.serving.call import Call
+from tests.doubles import ScriptedEngine
+from tests.servers import serving
+
+
+class BrokenStats(ScriptedEngine):
+    def stats(self) -> EngineStats:
+        raise RuntimeError("a fault of ours")
+
+
+def test_a_failure_is_answered_and_the_connection_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with serving(BrokenStats()) as url, httpx.Client(base_url=url) as client:
+        ports = set()
+        for path in ("/v1/stats", "/health", "/v1/stats", "/health"):
+            answer = client.get(path)
+            ports.add(answer.extensions["network_stream"].get_extra_info("client_addr"))
+            assert answer.status_code == (500 if "stats" in path else 200)
+            if answer.status_code == 500:
+                assert answer.json()["error"]["code"] == "internal_error"
+    assert len(ports) == 1, "one connection"
+    told = [record for record in caplog.records if record.exc_info]
+    assert [record.getMessage() for record in told] == ["GET /v1/stats failed"] * 2
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "completions"])
+def test_a_stream_that_breaks_ends_with_an_error(
+    path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real, read = Call.read, []
+
+    async def breaking(call: Call):
+        async for delta in real(call):
+            if read:
+                raise RuntimeError("a fault of ours")
+            read.append(delta)
+            yield delta
+
+    monkeypatch.setattr(Call, "read", breaking)
+    body = {"stream": True, "messages": [{"role": "user", "content": "abc"}]}
+    if path == "completions":
+        body = {"stream": True, "prompt": "abc"}
+    with serving(ScriptedEngine()) as url:
+        lines = httpx.post(f"{url}/v1/{path}", json=body).text.split("\n\n")
+    *_, error, done, end = lines
+    assert json.loads(error.removeprefix("data: "))["error"]["code"] == "internal_error"
+    assert (done, end) == ("data: [DONE]", "")
+    told = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(told) == 1

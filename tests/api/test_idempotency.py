@@ -1,0 +1,116 @@
+"""What a client repeats is done once."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from parrot_backend.api import idempotency
+from parrot_backend.wire.protocol import Program
+from tests.doubles import ScriptedEngine
+from tests.programs import call
+from tests.servers import serving
+
+PROGRAM = Program(calls=[call("a", "once")]).model_dump()
+
+
+@pytest.fixture
+def scripted() -> ScriptedEngine:
+    return ScriptedEngine()
+
+
+@pytest.fixture
+def http(scripted: ScriptedEngine) -> Iterator[httpx.Client]:
+    with serving(scripted) as url, httpx.Client(base_url=url, timeout=30) as client:
+        yield client
+
+
+def code(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["error"]["code"]
+
+
+def test_a_repeated_opening_gets_the_first_s_answer(
+    http: httpx.Client, scripted: ScriptedEngine
+) -> None:
+    headers = {"idempotency-key": "k1"}
+    first, second = (
+        http.post("/v1/sessions", json={"program": PROGRAM}, headers=headers) for _ in range(2)
+    )
+    assert first.status_code == 200
+    assert second.json() == first.json()
+    assert scripted.started == ["once"]
+    assert len(http.get("/v1/sessions").json()["data"]) == 1
+    other = http.post("/v1/sessions", json={}, headers=headers)
+    assert code(other) == (409, "idempotency_mismatch")
+    assert http.post("/v1/sessions", headers={"idempotency-key": "k2"}).status_code == 200
+
+
+def test_repeats_that_come_at_once_wait_for_the_first(
+    http: httpx.Client, scripted: ScriptedEngine
+) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(
+                lambda _: http.post(
+                    "/v1/sessions", json={"program": PROGRAM}, headers={"idempotency-key": "k"}
+                ),
+                range(8),
+            )
+        )
+    assert {answer.text for answer in answers} == {answers[0].text}
+    assert scripted.started == ["once"]
+
+
+def test_a_repeated_program_is_taken_once(http: httpx.Client, scripted: ScriptedEngine) -> None:
+    path = f"/v1/sessions/{http.post('/v1/sessions').json()['id']}/program"
+    headers = {"idempotency-key": "k"}
+    first, second = (http.post(path, json=PROGRAM, headers=headers) for _ in range(2))
+    assert first.json() == second.json()
+    assert http.post(path, json=PROGRAM).status_code == 409
+    elsewhere = f"/v1/sessions/{http.post('/v1/sessions').json()['id']}/program"
+    assert code(http.post(elsewhere, json=PROGRAM, headers=headers))[1] == "idempotency_mismatch"
+    assert scripted.started == ["once"]
+
+
+def test_an_opening_with_an_id_is_known_by_it(http: httpx.Client, scripted: ScriptedEngine) -> None:
+    opening = {"id": "mine", "program": PROGRAM}
+    first, second = (http.post("/v1/sessions", json=opening) for _ in range(2))
+    assert second.json() == first.json()
+    assert code(http.post("/v1/sessions", json={"id": "mine"})) == (409, "session_exists")
+    assert scripted.started == ["once"]
+
+
+def test_what_failed_is_tried_again(http: httpx.Client) -> None:
+    headers = {"idempotency-key": "k"}
+    for _ in range(2):
+        answer = http.post("/v1/sessions/none/program", json=PROGRAM, headers=headers)
+        assert code(answer) == (404, "session_not_found")
+    http.post("/v1/sessions", json={"id": "none"})
+    answer = http.post("/v1/sessions/none/program", json=PROGRAM, headers=headers)
+    assert answer.status_code == 200
+
+
+def test_only_so_many_keys_are_kept(http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idempotency, "MOST_KEYS", 2)
+    ids = [
+        http.post("/v1/sessions", headers={"idempotency-key": key}).json()["id"]
+        for key in ("a", "b", "c", "c", "a")
+    ]
+    assert ids[2] == ids[3]
+    assert len(set(ids)) == 4
+
+
+def test_keys_are_kept_for_a_while(http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idempotency, "KEPT_SECONDS", -1.0)
+    ids = {
+        http.post("/v1/sessions", headers={"idempotency-key": "k"}).json()["id"] for _ in range(2)
+    }
+    assert len(ids) == 2
+
+
+def test_a_client_tells_that_its_sessions_are_wanted(http: httpx.Client) -> None:
+    ids = [http.post("/v1/sessions").json()["id"] for _ in range(2)]
+    http.delete(f"/v1/sessions/{ids[1]}")
+    answer = http.post("/v1/sessions/alive", json={"sessions": [*ids, "never"]})
+    assert answer.json() == {"sessions": [ids[0]]}
