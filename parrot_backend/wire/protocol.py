@@ -37,6 +37,7 @@ GROUP_HEADER = "x-parrot-group"
 GROUP_SIZE_HEADER = "x-parrot-group-size"
 OBJECTIVE_HEADER = "x-parrot-objective"
 TAGS_HEADER = "x-parrot-tags"
+IDEMPOTENCY_HEADER = "idempotency-key"
 
 
 class StreamOptions(WireModel):

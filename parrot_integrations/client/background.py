@@ -22,6 +22,7 @@ from parrot_backend.wire.protocol import CLAIMED_HEADER, CallScope, Program
 from parrot_backend.wire.views import SessionView
 from parrot_integrations.client import operations
 from parrot_integrations.client.errors import BackendConnectionError, BackendTimeoutError
+from parrot_integrations.client.heartbeat import GRACE_SECONDS, Heartbeat
 from parrot_integrations.client.transport.sending import Transport
 
 logger = logging.getLogger(__name__)
@@ -123,9 +124,10 @@ class PendingSession:
         if self._id is None:
             over = _owner().over.pop(self._transport.key, {})
             name = f"s-{secrets.token_hex(12)}"
-            opening = operations.open_session(program, self._scope, list(over), name)
+            opening = operations.open_session(program, self._scope, list(over), name, GRACE_SECONDS)
             try:
                 self._id = (await self._transport.aonce(opening, timeout)).id
+                _owner().heartbeat.begin(self, self._transport, self._id)
             except (BackendTimeoutError, BackendConnectionError):
                 # It may have been opened all the same, and its calls would run for nobody.
                 _owner().post(self._disown(name))
@@ -146,6 +148,7 @@ class PendingSession:
             async with self._order:
                 if self._id is None:
                     return None
+                _owner().heartbeat.end(self)
                 if not self._unclaimed and await self._is_closed_by_another(self._id):
                     return None
                 return await self._transport.aonce(operations.close_session(self._id), _SECONDS)
@@ -173,10 +176,11 @@ class _Owner:
     """The thread that sends, with the event loop that its connections belong to.
 
     `over` has, by backend, the sessions that the next opening may close; `stalled`, until when one that
-    did not answer in time is spared plans.
+    did not answer in time is spared plans; `heartbeat` tells backends of their sessions.
     """
 
     def __init__(self) -> None:
+        self.heartbeat = Heartbeat()
         self.over: dict[Hashable, dict[str, PendingSession]] = {}
         self.hurrying = False
         self.stalled: dict[Hashable, float] = {}

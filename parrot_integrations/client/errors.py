@@ -3,14 +3,17 @@
 ParrotError
   BackendConnectionError     no connection, or lost before the answer was complete
     BackendStartError        the managed backend did not start
-  BackendTimeoutError   504  no byte within the read timeout, or a wait on the server ran out
+  BackendTimeoutError   504  no byte within the read timeout, or a wait on the server ran out;
+                        408  the request itself did not come in time
   AuthenticationError   401  no API key, or a wrong one
-  PermissionDeniedError 403  the key may not do this
+  PermissionDeniedError 403  the key may not do this,
+                        421  or the backend has another name than the one it was asked under
   InvalidRequestError   4xx  the request can never succeed as it is
     ContextLengthError  400  the prompt does not fit the model's context
     NotFoundError       404  no such model, session, variable or call
-  OverloadedError       429  a queue or a table is full: try again later
-  ServerError           5xx  the backend or its engine failed
+  QuotaError            429  who asks has as much as its quota allows: try again later
+  OverloadedError       503  the backend is full: try again later
+  ServerError           5xx  the backend or its engine failed, or it ends
 """
 
 from collections.abc import Mapping
@@ -57,7 +60,7 @@ class BackendStartError(BackendConnectionError):
 
 
 class BackendTimeoutError(ParrotError):
-    """No byte came within the read timeout, or a wait on the server ran out."""
+    """No byte came within the read timeout, or a wait on the server ran out, or its wait for us."""
 
 
 class AuthenticationError(ParrotError):
@@ -65,7 +68,7 @@ class AuthenticationError(ParrotError):
 
 
 class PermissionDeniedError(ParrotError):
-    """The API key is known and may not do this."""
+    """The API key is known and may not do this; or this backend does not answer under that name."""
 
 
 class InvalidRequestError(ParrotError):
@@ -80,8 +83,12 @@ class NotFoundError(InvalidRequestError):
     """No such model, session, variable or call."""
 
 
+class QuotaError(ParrotError):
+    """Who asks has as much as its quota allows; the same request may succeed later."""
+
+
 class OverloadedError(ParrotError):
-    """A queue or a table is full; the same request may succeed later."""
+    """The backend is full, whoever asks; the same request may succeed later."""
 
 
 class ServerError(ParrotError):
@@ -92,8 +99,16 @@ _BY_STATUS: dict[int, type[ParrotError]] = {
     401: AuthenticationError,
     403: PermissionDeniedError,
     404: NotFoundError,
-    429: OverloadedError,
+    408: BackendTimeoutError,
+    421: PermissionDeniedError,
+    429: QuotaError,
     504: BackendTimeoutError,
+}
+
+# One status has several reasons, and an error inside a stream has none.
+_BY_CODE: dict[str, type[ParrotError]] = {
+    "context_length_exceeded": ContextLengthError,
+    "overloaded": OverloadedError,
 }
 
 # An error inside a stream has no status of its own: the head said 200 long before.
@@ -101,7 +116,7 @@ _BY_TYPE: dict[str, type[ParrotError]] = {
     "authentication_error": AuthenticationError,
     "invalid_request_error": InvalidRequestError,
     "dependency_error": InvalidRequestError,
-    "rate_limit_error": OverloadedError,
+    "rate_limit_error": QuotaError,
     "timeout_error": BackendTimeoutError,
 }
 
@@ -128,8 +143,8 @@ def error_from_detail(
 
 
 def _error_class(status: int | None, error_type: Any, code: Any) -> type[ParrotError]:
-    if code == "context_length_exceeded":
-        return ContextLengthError
+    if known := _BY_CODE.get(str(code)):
+        return known
     if status is None:
         return _BY_TYPE.get(str(error_type), ServerError)
     return _BY_STATUS.get(status) or (InvalidRequestError if status < 500 else ServerError)

@@ -5,12 +5,9 @@ from collections.abc import AsyncGenerator, Generator, Hashable, Mapping
 from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import replace
-from functools import lru_cache
+from functools import partial
 from types import MappingProxyType
 from typing import Any
-from weakref import WeakValueDictionary
-
-import httpx
 
 from parrot_backend.wire.protocol import CallScope, Program
 from parrot_backend.wire.views import GraphView, SessionEvent, SessionView
@@ -19,8 +16,6 @@ from parrot_integrations.client.background import PendingSession, Submitted
 from parrot_integrations.client.operations import Operation
 from parrot_integrations.client.scope import active_scope
 from parrot_integrations.client.transport.sending import Transport
-from parrot_integrations.client.transport.settings import settings
-from parrot_integrations.client.transport.timeouts import GivenTimeout, Timeouts, timeouts
 
 active_sessions: ContextVar[Mapping[Hashable, PendingSession]] = ContextVar(
     "parrot_active_sessions", default=MappingProxyType({})
@@ -38,7 +33,7 @@ class ParrotClient(Transport):
 
     Connections are opened at the first request and kept alive; a copied, unpickled or forked client
     opens its own. Requests are sent again, with growing pauses, when no connection came about or
-    was lost, and at status 429, 502 and 503; never once an answer has begun to stream.
+    was lost, and at status 408, 429, 502 and 503; never once an answer has begun to stream.
 
     Args:
         base_url: of the backend, with or without `/v1`, or `unix:` and the path of its socket;
@@ -188,13 +183,14 @@ class ParrotClient(Transport):
         return f"ParrotClient({self.base_url or 'managed'!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        named = self.base_url, self.api_key, self.model
-        return _client, (
-            *named,
-            self.timeout,
-            self.max_retries,
-            tuple(sorted(self.headers.items())),
-        )
+        settings: dict[str, Any] = {
+            "api_key": self.api_key,
+            "model": self.model,
+            "timeout": self.timeout,
+            "max_retries": self.max_retries,
+            "default_headers": self.headers,
+        }
+        return partial(ParrotClient, self.base_url, **settings), ()
 
     def _chat(
         self, body: Mapping[str, Any], scope: CallScope | None
@@ -249,54 +245,3 @@ class ParrotClient(Transport):
         if (asked := asked_clients.get()) is not None:
             asked[self.key] = self
         return scope or active_scope.get()
-
-
-def shared_client(
-    base_url: str | None,
-    *,
-    api_key: str | None,
-    model: str | None,
-    timeout: GivenTimeout,
-    max_retries: int | None,
-    default_headers: Mapping[str, str] | None = None,
-    http_client: httpx.Client | None = None,
-    http_async_client: httpx.AsyncClient | None = None,
-) -> ParrotClient:
-    """One client, and so one pool of connections, for all who have the same settings.
-
-    Raises:
-        ValueError: see `ParrotClient`; or an httpx client is given, and a Unix socket named.
-    """
-    named = settings(base_url, api_key, model)
-    headers = tuple(sorted((default_headers or {}).items()))
-    client = _cached_client(*named, timeouts(timeout), max_retries, headers)
-    if http_client is None and http_async_client is None:
-        return client
-    # Not kept for longer than it is used, for the httpx clients are not ours to keep alive.
-    identity = client, id(http_client), id(http_async_client)
-    over_callers = _over_callers.get(identity) or client.over(http_client, http_async_client)
-    return _over_callers.setdefault(identity, over_callers)
-
-
-def _client(
-    base_url: str | None,
-    api_key: str | None,
-    model: str | None,
-    timeout: Timeouts,
-    max_retries: int | None,
-    headers: tuple[tuple[str, str], ...],
-) -> ParrotClient:
-    return ParrotClient(
-        base_url,
-        api_key=api_key,
-        model=model,
-        timeout=timeout,
-        max_retries=max_retries,
-        default_headers=dict(headers),
-    )
-
-
-_cached_client = lru_cache(maxsize=64)(_client)
-_over_callers: WeakValueDictionary[tuple[ParrotClient, int, int], ParrotClient] = (
-    WeakValueDictionary()
-)

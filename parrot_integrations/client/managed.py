@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ _DEFAULT_START_TIMEOUT = 600.0
 _STOP_TIMEOUT = 10.0
 _KEPT_LOGS = 20
 _TAIL_LINES = 20
+_LOOK_SECONDS = 0.5
 _BACKEND_PACKAGES = ("torch", "transformers", "fastapi", "uvicorn")
 
 
@@ -72,12 +74,13 @@ class ManagedBackend:
         return self.process.poll() is None and not failed
 
     def stop(self) -> None:
-        """Ends the process, by force after 10 s."""
+        """Ends the process, by force after 10 s; by force, what it has started ends with it."""
         self.process.terminate()
         try:
             self.process.wait(_STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            # Its group is its own, and has this id for as long as we have not seen its end.
+            os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
         self._stdout.close()
 
@@ -94,13 +97,16 @@ class ManagedBackend:
         line = b""
         while not line.endswith(b"\n"):
             left = max(0.0, deadline - time.monotonic())
-            if not select.select([self._stdout], [], [], left)[0]:
+            if select.select([self._stdout], [], [], min(left, _LOOK_SECONDS))[0]:
+                if not (read := self._stdout.read(4096)):
+                    raise self._failure(f"ended with exit code {self.process.wait()}")
+                line += read
+            elif self.process.poll() is not None:  # and a process that it started has its output
+                raise self._failure(f"ended with exit code {self.process.returncode}")
+            elif not left:
                 raise self._failure(
                     f"was not ready after {timeout:g} s; PARROT_START_TIMEOUT sets that time"
                 )
-            if not (read := self._stdout.read(4096)):
-                raise self._failure(f"ended with exit code {self.process.wait()}")
-            line += read
         try:
             return str(json.loads(line)["base_url"])
         except (ValueError, TypeError, KeyError):

@@ -7,8 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
+from uuid import uuid4
 
-from parrot_backend.wire.protocol import SESSION_HEADER, CallScope, Program, SessionRequest
+from parrot_backend.wire.protocol import (
+    IDEMPOTENCY_HEADER,
+    SESSION_HEADER,
+    CallScope,
+    Program,
+    SessionRequest,
+    SessionsAlive,
+)
 from parrot_backend.wire.views import EventList, GraphView, SessionEvent, SessionList, SessionView
 from parrot_integrations.client.packing import packed
 
@@ -76,8 +84,13 @@ def open_session(
     scope: CallScope,
     closes: Sequence[str] = (),
     name: str | None = None,
+    grace: float | None = None,
 ) -> Operation[SessionView]:
-    """A new session, its first program submitted with it; sessions that are over are closed by it."""
+    """A new session, its first program submitted with it; sessions that are over are closed by it.
+
+    Its plan stops when its client gives no sign of life for `grace` seconds; None for the backend's
+    own bound.
+    """
     opening = SessionRequest(
         id=name,
         program=packed(program) if program is not None else None,
@@ -85,8 +98,15 @@ def open_session(
         thread=scope.thread,
         tags=scope.tags,
         closes=list(closes),
+        grace=grace,
     )
-    return _posted("/v1/sessions", opening)
+    return _posted_once("/v1/sessions", opening)
+
+
+def sessions_alive(session_ids: Sequence[str]) -> Operation[None]:
+    """A sign of life from who opened these sessions; of no effect on closed ones."""
+    alive = SessionsAlive(sessions=list(session_ids))
+    return Operation("POST", "/v1/sessions/alive", _nothing, alive.model_dump())
 
 
 def sessions(thread: str | None) -> Operation[list[SessionView]]:
@@ -107,7 +127,7 @@ def close_session(session_id: str) -> Operation[SessionView]:
 
 def submit(session_id: str, program: Program) -> Operation[SessionView]:
     """More calls for a session."""
-    return _posted(_session_path(session_id, "/program"), packed(program))
+    return _posted_once(_session_path(session_id, "/program"), packed(program))
 
 
 def events(session_id: str, after: int) -> Operation[list[SessionEvent]]:
@@ -121,10 +141,11 @@ def graph(session_id: str) -> Operation[GraphView]:
     return Operation("GET", _session_path(session_id, "/graph"), GraphView.model_validate)
 
 
-def _posted(path: str, body: SessionRequest | Program) -> Operation[SessionView]:
-    """Most fields of a call are None, which is what the backend takes an absent one for."""
+def _posted_once(path: str, body: SessionRequest | Program) -> Operation[SessionView]:
+    """What is done once however often it is sent: the backend knows a retry by its key."""
+    # Most fields of a call are None, which is what the backend takes an absent one for.
     content = body.model_dump_json(exclude_none=True)
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", IDEMPOTENCY_HEADER: uuid4().hex}
     return Operation("POST", path, SessionView.model_validate, content=content, headers=headers)
 
 
@@ -134,6 +155,10 @@ def _session_path(session_id: str, rest: str = "") -> str:
 
 def _as_it_is(answer: Any) -> dict[str, Any]:
     return dict(answer)
+
+
+def _nothing(answer: Any) -> None:
+    """Only that it was answered is of interest."""
 
 
 def _tokens(answer: Any) -> list[int]:

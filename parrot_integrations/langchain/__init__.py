@@ -27,6 +27,7 @@ from parrot_integrations.langchain.models.errors import (
     ParrotNotFoundError,
     ParrotOverloadedError,
     ParrotPermissionDeniedError,
+    ParrotQuotaError,
     ParrotServerError,
     ParrotTimeoutError,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "ParrotNotFoundError",
     "ParrotOverloadedError",
     "ParrotPermissionDeniedError",
+    "ParrotQuotaError",
     "ParrotServerError",
     "ParrotSession",
     "ParrotTimeoutError",

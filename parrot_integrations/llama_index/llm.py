@@ -116,10 +116,9 @@ class Parrot(FunctionCallingLLM):
     @property
     def client(self) -> ParrotClient:
         """The client of this LLM's backend, shared by all LLMs with the same settings."""
-        api_key = self.api_key.get_secret_value() if self.api_key else None
         return shared_client(
             self.base_url,
-            api_key=api_key,
+            api_key=self.api_key,
             model=self.model,
             timeout=self.timeout,
             max_retries=self.max_retries,

@@ -20,9 +20,8 @@ Part = tuple[dict[str, str], list[Node]]
 class Parts:
     """Takes a plan's nodes as they are planned, and gives them in the parts that are submitted.
 
-    `held` has the ids of the calls that no part has; with `everything`, none is held back that can be
-    submitted. `variables` and `unknowns` are the plan's own; `precedes` tells of two steps' keys
-    whether the first step has ended when the second begins.
+    `held` has the ids of the calls that no part has. `variables` and `unknowns` are the plan's own;
+    `precedes` tells of two steps' keys whether the first step has ended when the second begins.
     """
 
     def __init__(
@@ -34,7 +33,6 @@ class Parts:
         self._precedes = precedes
         self._refused: list[Callable[[Any], bool]] = []
         self.held: list[str] = []
-        self.everything = False
         self._variables = variables
         self._unknowns = unknowns
         self._waiting: dict[str, Node] = {}
@@ -70,7 +68,7 @@ class Parts:
             if isinstance(node, SemanticCall) and any(steps(key) for steps in self._refused):
                 self._hold(node)
         calls = [node for node in self._waiting.values() if isinstance(node, SemanticCall)]
-        if len(calls) == 1 and not self.everything and self._comes_next(calls[0]):
+        if len(calls) == 1 and self._comes_next(calls[0]):
             self._hold(calls[0])
             return None
         values, nodes = self._part()

@@ -170,10 +170,6 @@ class Plan:
         """Submit no more calls of the steps whose keys these are: the run is expected to end before."""
         self._parts.refuse(steps)
 
-    def hold_nothing_back(self) -> None:
-        """Submit every call, also those that can't start any earlier by it."""
-        self._parts.everything = True
-
     @property
     def held(self) -> list[str]:
         """Ids of the calls that were not submitted, for the client asks for them at once itself."""

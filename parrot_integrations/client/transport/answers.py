@@ -37,7 +37,7 @@ def read(operation: Operation[T], response: httpx.Response) -> T:
         ServerError: the answer is not one to this operation.
     """
     try:
-        return operation.read(response.json())
+        return operation.read(response.json() if response.content else None)
     except (ValueError, KeyError, TypeError) as error:
         raise ServerError(
             f"The answer of {response.url} is not what a Parrot backend answers; is it one? "

@@ -9,7 +9,7 @@ from parrot_integrations.client.operations import Operation
 T = TypeVar("T")
 
 _FIRST_DELAY, _LONGEST_DELAY, _LONGEST_RETRY_AFTER = 0.5, 8.0, 60.0
-_RETRYABLE_STATUS = {429, 502, 503}
+_RETRYABLE_STATUS = {408, 429, 502, 503}
 _NO_ROOM = {"session_not_found", "session_full"}
 
 

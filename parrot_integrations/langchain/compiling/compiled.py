@@ -62,9 +62,6 @@ class CompiledRunnable(Explaining, RunnableBindingBase[Input, Output]):  # type:
 
     objective: Objective | None = None
     ahead: bool = True
-    submits_all: bool = False
-    """Whether calls are submitted too that can't start earlier by it: the session tells of all."""
-
     on_session: OnSession | None = Field(default=None, exclude=True)
     _observed: tuple[Any, Observed] | None = PrivateAttr(default=None)
     _idle: tuple[Any, Idle] | None = PrivateAttr(default=None)
@@ -191,8 +188,6 @@ class CompiledRunnable(Explaining, RunnableBindingBase[Input, Output]):  # type:
         if not self.ahead:
             planner.plan.stop(Break(self.get_name(), "is compiled with ahead=False"))
             return planner.plan
-        if self.submits_all:
-            planner.plan.hold_nothing_back()
         configs = config if isinstance(config, list) else [config] * len(inputs)
         known = [self._known_config(of_input) for of_input in configs]
         context = StepContext({k: v for k, v in kwargs.items() if k not in _BATCH_OPTIONS})
@@ -252,7 +247,7 @@ class CompiledRunnable(Explaining, RunnableBindingBase[Input, Output]):  # type:
 
     def _known_idle(self) -> Idle:
         """Made anew when anything is changed that decides what is planned and submitted."""
-        of = self.bound, self.ahead, self.submits_all
+        of = self.bound, self.ahead
         if self._idle is None or any(a is not b for a, b in zip(self._idle[0], of, strict=True)):
             self._idle = of, Idle(self.bound)
         return self._idle[1]

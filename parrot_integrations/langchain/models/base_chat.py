@@ -1,6 +1,6 @@
 """How `ChatParrot` gets its answers."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any, Self
 from uuid import UUID
@@ -10,9 +10,10 @@ from langchain_core.callbacks import (
     CallbackManagerForLLMRun,
     Callbacks,
 )
-from langchain_core.language_models import BaseChatModel, LangSmithParams
+from langchain_core.language_models import BaseChatModel, LangSmithParams, ModelProfile
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
+from langchain_core.tools import BaseTool
 from pydantic import model_validator
 
 from parrot_integrations import __version__
@@ -20,6 +21,7 @@ from parrot_integrations.client.parameters import check_one_choice
 from parrot_integrations.langchain.models.errors import model_errors
 from parrot_integrations.langchain.models.messages import to_wire
 from parrot_integrations.langchain.models.prefetch import may_run_ahead, submitted
+from parrot_integrations.langchain.models.profile import PROFILE, with_context_length
 from parrot_integrations.langchain.models.results import (
     ChunkTranslator,
     chat_result,
@@ -27,6 +29,7 @@ from parrot_integrations.langchain.models.results import (
 )
 from parrot_integrations.langchain.models.settings import CONFIG, ParrotSettings
 from parrot_integrations.langchain.models.streams import achunks_of, chunks_of
+from parrot_integrations.langchain.models.tools import wire_tools
 from parrot_integrations.langchain.scope import scope_of
 from parrot_integrations.langchain.siblings import SiblingCalls, siblings
 
@@ -76,6 +79,34 @@ class BaseChatParrot(SiblingCalls, ParrotSettings, BaseChatModel):
             "messages": [to_wire(message) for message in messages],
             **self.parameters(stop, **kwargs),
         }
+
+    def _resolve_model_profile(self) -> ModelProfile:
+        return PROFILE.copy()
+
+    def served_profile(self) -> ModelProfile:
+        """`profile`, and what only the backend knows and is asked now: the model's context length.
+
+        For middleware that reckons with it: `ChatParrot(profile=ChatParrot().served_profile())`.
+
+        Raises:
+            ModelError: the backend can't be reached, or does not serve the model.
+        """
+        with model_errors():
+            models = self.client.models()
+        return with_context_length(self.profile or PROFILE, models, self._requested_model)
+
+    def get_num_tokens_from_messages(
+        self,
+        messages: list[BaseMessage],
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
+    ) -> int:
+        """The number of tokens of the prompt that messages become, tools included.
+
+        Raises:
+            ModelError: the backend can't be reached, or does not serve the model.
+        """
+        wired = [to_wire(message) for message in messages]
+        return len(self._tokenize(messages=wired, tools=wire_tools(tools) if tools else None))
 
     def generate(
         self,

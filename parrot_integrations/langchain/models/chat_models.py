@@ -3,15 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.language_models import LanguageModelInput, ModelProfile
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 
 from parrot_integrations.langchain.models.base_chat import BaseChatParrot
-from parrot_integrations.langchain.models.errors import model_errors
-from parrot_integrations.langchain.models.messages import to_wire
-from parrot_integrations.langchain.models.profile import PROFILE, with_context_length
 from parrot_integrations.langchain.models.structured_output import (
     Method,
     Structured,
@@ -56,22 +53,9 @@ class ChatParrot(BaseChatParrot):
             numbers, stop strings, number of answers.
 
     Key init args — client params:
-        base_url: str | None
-            Address of the backend. If not passed in, PARROT_BASE_URL; without either, a managed
-            backend is started at the first call and ended with this process.
-        api_key: SecretStr | None
-            API key. If not passed in, PARROT_API_KEY.
-        timeout: float | tuple | httpx.Timeout | None
-            Longest wait for the next byte of an answer, in seconds; None for as long as it takes.
-        max_retries: int | None
-            How often a request is sent again; None for twice.
-        default_headers: Mapping[str, str] | None
-            Headers of every request.
-        http_client, http_async_client: httpx.Client | None, httpx.AsyncClient | None
-            Clients of your own, used as they are and never closed.
-        extra_body: Mapping[str, Any] | None
-            Further fields of every request. Init args that are not known are such fields, too, and
-            warned of.
+        base_url, api_key, timeout, max_retries, default_headers, http_client, http_async_client,
+        extra_body:
+            Where the backend is and how it is asked: `ParrotSettings` describes each.
 
     See the full list of supported init args and their descriptions in the params section.
 
@@ -226,43 +210,6 @@ class ChatParrot(BaseChatParrot):
         }
         ```
     """
-
-    def _resolve_model_profile(self) -> ModelProfile:
-        return PROFILE.copy()
-
-    def served_profile(self) -> ModelProfile:
-        """`profile`, and what only the backend knows and is asked now: the model's context length.
-
-        For middleware that reckons with it: `ChatParrot(profile=ChatParrot().served_profile())`.
-
-        Raises:
-            ModelError: the backend can't be reached, or does not serve the model.
-        """
-        with model_errors():
-            models = self.client.models()
-        return with_context_length(self.profile or PROFILE, models, self._requested_model)
-
-    def get_token_ids(self, text: str) -> list[int]:
-        """Token ids of a text, from the model's own tokenizer.
-
-        Raises:
-            ModelError: the backend can't be reached, or does not serve the model.
-        """
-        custom = self.custom_get_token_ids
-        return self._tokenize(prompt=text) if custom is None else custom(text)
-
-    def get_num_tokens_from_messages(
-        self,
-        messages: list[BaseMessage],
-        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
-    ) -> int:
-        """The number of tokens of the prompt that messages become, tools included.
-
-        Raises:
-            ModelError: the backend can't be reached, or does not serve the model.
-        """
-        wired = [to_wire(message) for message in messages]
-        return len(self._tokenize(messages=wired, tools=wire_tools(tools) if tools else None))
 
     def bind(self, **kwargs: Any) -> "_ChatModelBinding":
         """The model with arguments of each call.

@@ -38,8 +38,12 @@ class ParrotNotFoundError(parrot.NotFoundError, langchain.ModelNotFoundError):
     """The backend does not serve that model."""
 
 
-class ParrotOverloadedError(parrot.OverloadedError, langchain.ModelRateLimitError):
-    """The backend's queue is full."""
+class ParrotQuotaError(parrot.QuotaError, langchain.ModelRateLimitError):
+    """Who asks has as much as its quota allows."""
+
+
+class ParrotOverloadedError(parrot.OverloadedError, langchain.ModelAPIError):
+    """The backend is full."""
 
 
 class ParrotServerError(parrot.ServerError, langchain.ModelAPIError):
@@ -54,6 +58,7 @@ _MODEL_ERRORS: tuple[type[parrot.ParrotError], ...] = (
     ParrotContextOverflowError,
     ParrotNotFoundError,
     ParrotInvalidRequestError,
+    ParrotQuotaError,
     ParrotOverloadedError,
     ParrotServerError,
 )

@@ -51,22 +51,9 @@ class ParrotLLM(SiblingCalls, ParrotSettings, BaseLLM):
             numbers, stop strings, number of answers.
 
     Key init args — client params:
-        base_url: str | None
-            Address of the backend. If not passed in, PARROT_BASE_URL; without either, a managed
-            backend is started at the first call and ended with this process.
-        api_key: SecretStr | None
-            API key. If not passed in, PARROT_API_KEY.
-        timeout: float | tuple | httpx.Timeout | None
-            Longest wait for the next byte of an answer, in seconds; None for as long as it takes.
-        max_retries: int | None
-            How often a request is sent again; None for twice.
-        default_headers: Mapping[str, str] | None
-            Headers of every request.
-        http_client, http_async_client: httpx.Client | None, httpx.AsyncClient | None
-            Clients of your own, used as they are and never closed.
-        extra_body: Mapping[str, Any] | None
-            Further fields of every request. Init args that are not known are such fields, too, and
-            warned of.
+        base_url, api_key, timeout, max_retries, default_headers, http_client, http_async_client,
+        extra_body:
+            Where the backend is and how it is asked: `ParrotSettings` describes each.
 
     See the full list of supported init args and their descriptions in the params section.
 
@@ -161,15 +148,6 @@ class ParrotLLM(SiblingCalls, ParrotSettings, BaseLLM):
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         return self._traced("llm", stop, **kwargs)
-
-    def get_token_ids(self, text: str) -> list[int]:
-        """Token ids of a text, from the model's own tokenizer.
-
-        Raises:
-            ModelError: the backend can't be reached, or does not serve the model.
-        """
-        custom = self.custom_get_token_ids
-        return self._tokenize(prompt=text) if custom is None else custom(text)
 
     def request_body(
         self, prompts: list[str], stop: list[str] | str | None = None, **kwargs: Any

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, cast
 
 import httpx
-from langchain_core.language_models import LangSmithParams
+from langchain_core.language_models import BaseLanguageModel, LangSmithParams
 from langchain_core.utils import from_env, secret_from_env
 from pydantic import (
     AliasChoices,
@@ -101,12 +101,13 @@ class ParrotSettings(BaseModel):
     """Further fields of the request, which go before all others of the same name."""
 
     base_url: str | None = Field(default_factory=from_env("PARROT_BASE_URL", default=None))
-    """Address of the backend; None for a managed one."""
+    """Address of the backend. If not passed in, PARROT_BASE_URL; without either, a managed backend is
+    started at the first call and ended with this process."""
 
     api_key: SecretStr | None = Field(
         default_factory=secret_from_env("PARROT_API_KEY", default=None)
     )
-    """API key, where the backend wants one."""
+    """API key, where the backend wants one. If not passed in, PARROT_API_KEY."""
 
     timeout: Annotated[float | tuple[float | None, ...] | None, BeforeValidator(_timeout)] = Field(
         default=600.0, validation_alias=AliasChoices("timeout", "request_timeout")
@@ -156,10 +157,9 @@ class ParrotSettings(BaseModel):
     @property
     def client(self) -> ParrotClient:
         """The client of this model's backend, shared by all models with the same settings."""
-        api_key = self.api_key.get_secret_value() if self.api_key else None
         return shared_client(
             self.base_url,
-            api_key=api_key,
+            api_key=self.api_key,
             model=self.model,
             timeout=self.timeout,
             max_retries=self.max_retries,
@@ -186,6 +186,15 @@ class ParrotSettings(BaseModel):
     def get_lc_namespace(cls) -> list[str]:
         """Where serialized models find their class."""
         return ["parrot_integrations", "langchain"]
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Token ids of a text, from the model's own tokenizer.
+
+        Raises:
+            ModelError: the backend can't be reached, or does not serve the model.
+        """
+        custom = cast("BaseLanguageModel[Any]", self).custom_get_token_ids
+        return self._tokenize(prompt=text) if custom is None else custom(text)
 
     def parameters(self, stop: list[str] | str | None = None, **kwargs: Any) -> dict[str, Any]:
         """Everything of a request but its prompt and how it is streamed.

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from typing import Any
@@ -20,19 +19,10 @@ from parrot_backend.serving.limits import Limits
 from parrot_backend.wire.protocol import Program
 from parrot_integrations.client import ParrotClient, active_sessions, background
 from tests.doubles import ScriptedEngine
+from tests.integrations.client.asking import body
 from tests.integrations.replies import failure, replying
 from tests.programs import call
 from tests.servers import eventually, serving
-
-
-def body(content: str) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": content}]}
-
-
-@pytest.fixture
-def client(scripted_url: str) -> Iterator[ParrotClient]:
-    with ParrotClient(scripted_url) as client:
-        yield client
 
 
 def test_programs_go_in_their_order(client: ParrotClient) -> None:

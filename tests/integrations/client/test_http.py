@@ -11,7 +11,7 @@ import uvicorn
 
 from parrot_backend.api.app import create_app
 from parrot_backend.endpoints.local import LocalEndpoint
-from parrot_backend.wire.protocol import SESSION_HEADER, Output, Program
+from parrot_backend.wire.protocol import IDEMPOTENCY_HEADER, SESSION_HEADER, Output, Program
 from parrot_backend.wire.views import SessionView
 from parrot_integrations.client import ParrotClient, active_sessions, shared_client
 from parrot_integrations.client.errors import (
@@ -24,16 +24,14 @@ from parrot_integrations.client.errors import (
     OverloadedError,
     ParrotError,
     PermissionDeniedError,
+    QuotaError,
     ServerError,
 )
 from tests.doubles import ScriptedEngine
+from tests.integrations.client.asking import body
 from tests.integrations.replies import Reply, events, failure, replying
 from tests.programs import call
 from tests.servers import eventually, serving
-
-
-def body(content: str, **parameters):
-    return {"messages": [{"role": "user", "content": content}], **parameters}
 
 
 def text_of(answer) -> str:
@@ -42,12 +40,6 @@ def text_of(answer) -> str:
 
 def streamed_text(chunks) -> str:
     return "".join(c["choices"][0]["delta"].get("content", "") for c in chunks if c["choices"])
-
-
-@pytest.fixture
-def client(scripted_url):
-    with ParrotClient(scripted_url) as client:
-        yield client
 
 
 @pytest.fixture
@@ -337,6 +329,7 @@ def test_keys():
         (403, None, PermissionDeniedError),
         (404, None, NotFoundError),
         (413, None, InvalidRequestError),
+        (421, None, PermissionDeniedError),
         (424, "dependency_failed", InvalidRequestError),
         (500, "engine_failed", ServerError),
         (504, "deadline_exceeded", BackendTimeoutError),
@@ -353,7 +346,9 @@ def test_each_status_is_an_error_of_its_own_and_sent_once(status, code, expected
         assert pickle.loads(pickle.dumps(error)).__dict__ == error.__dict__
 
 
-@pytest.mark.parametrize("reply", [failure(429), failure(502), failure(503), Reply(status=None)])
+@pytest.mark.parametrize(
+    "reply", [failure(408), failure(429), failure(502), failure(503), Reply(status=None)]
+)
 @pytest.mark.parametrize("method", ["chat", "stream_chat"])
 def test_what_may_pass_is_tried_again(reply, method, quick):
     good = events({"choices": []}, "[DONE]") if method == "stream_chat" else Reply()
@@ -372,20 +367,64 @@ async def test_async_requests_are_tried_again_too(quick):
     assert len(server.requests) == 2
 
 
-def test_the_server_may_say_when_to_come_back(quick):
-    replies = failure(429, **{"Retry-After": "3"}), failure(429, **{"Retry-After": "9999"}), Reply()
+@pytest.mark.parametrize("status", [408, 429, 503])
+def test_the_server_may_say_when_to_come_back(status, quick):
+    after = (failure(status, **{"Retry-After": seconds}) for seconds in ("3", "9999"))
+    replies = *after, Reply()
     with replying(*replies) as server, ParrotClient(server.url) as client:
         client.chat(body("abc"))
     assert quick == [3.0, 60.0]
 
 
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (failure(408), BackendTimeoutError),
+        (failure(429), QuotaError),
+        (failure(503, "overloaded"), OverloadedError),
+        (failure(503, "endpoint_lost"), ServerError),
+    ],
+)
 @pytest.mark.parametrize("max_retries", [0, 1])
-def test_retries_end(max_retries, quick):
-    with replying(failure(429)) as server:
+def test_retries_end(max_retries, reply, expected, quick):
+    with replying(reply) as server:
         client = ParrotClient(server.url, max_retries=max_retries)
-        with pytest.raises(OverloadedError), client:
+        with pytest.raises(expected) as raised, client:
             client.chat(body("abc"))
+        assert type(raised.value) is expected
         assert len(server.requests) == max_retries + 1
+
+
+@pytest.mark.parametrize("reply", [failure(503), Reply(status=None)])
+def test_what_is_sent_again_in_place_of_another_is_known_by_its_key(reply, quick):
+    """Else a session is opened, or a program submitted, once more for each answer that was lost."""
+    opened = Reply(body=SessionView(id="s-1").model_dump_json().encode())
+    with replying(reply, opened, reply, opened) as server, ParrotClient(server.url) as client:
+        client.open_session()
+        client.submit("s-1", Program())
+        client.submit("s-1", Program())
+    paths = [path for _, path, _, _ in server.requests]
+    assert paths == ["/v1/sessions"] * 2 + ["/v1/sessions/s-1/program"] * 3
+    keys = [headers[IDEMPOTENCY_HEADER] for _, _, headers, _ in server.requests]
+    assert (keys[0], keys[2]) == (keys[1], keys[3])
+    assert len(set(keys)) == 3
+
+
+@pytest.mark.parametrize("code", ["not_repeatable", "overloaded"])
+def test_a_stream_that_ends_with_an_error_is_never_tried_again(code, quick):
+    """What was read stays read: the same beginning would come twice."""
+    broken = {"error": {"message": "no more", "type": "server_error", "code": code}}
+    with (
+        replying(events({"choices": []}, broken)) as server,
+        ParrotClient(server.url) as client,
+    ):
+        chunks = client.stream_chat(body("abc"))
+        assert next(chunks) == {"choices": []}
+        with pytest.raises(ParrotError, match="no more") as raised:
+            next(chunks)
+        assert (raised.value.code, raised.value.status) == (code, None)
+        assert len(server.requests) == 1
+        assert quick == []
 
 
 def test_a_stream_that_has_begun_is_never_tried_again(quick):

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +25,21 @@ def is_gone(pid: int) -> bool:
         return True
     with open(f"/proc/{pid}/stat") as stat:
         return stat.read().rpartition(")")[2].split()[0] == "Z"
+
+
+def family(backend: int) -> set[int]:
+    """The living among the backend and all that it has started, by their parents and their session."""
+    parents, found = {}, set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            state, parent, _, session = stat.read_text().rpartition(")")[2].split()[:4]
+            if state != "Z":
+                pid = int(stat.parent.name)
+                parents[pid] = int(parent)
+                found |= {pid} if int(session) == backend or pid == backend else set()
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +126,25 @@ def test_one_that_ignores_the_wish_to_end_is_killed(program, monkeypatch):
     process = managed.backend().process
     managed.stop_all()
     assert process.returncode == -signal.SIGKILL
+
+
+def test_what_one_that_is_killed_has_started_is_killed_with_it(program, monkeypatch):
+    monkeypatch.setattr(managed, "_STOP_TIMEOUT", 0.2)
+    sleeping = "import subprocess; subprocess.Popen(['sleep', '60']);"
+    program("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + sleeping + STAND_IN)
+    managed.base_url()
+    pids = family(managed.backend().process.pid)
+    assert len(pids) == 2
+    managed.stop_all()
+    assert eventually(lambda: all(map(is_gone, pids)))
+
+
+def test_a_start_that_fails_is_seen_where_something_that_it_started_goes_on(program, monkeypatch):
+    """That has the same output, which therefore does not end."""
+    monkeypatch.setenv("PARROT_START_TIMEOUT", "30")
+    program("import subprocess, sys; subprocess.Popen(['sleep', '5']); sys.exit('no such thing')")
+    with pytest.raises(BackendStartError, match="ended with exit code 1"):
+        managed.base_url()
 
 
 def test_a_start_that_fails_says_why_and_is_tried_again_later(program, own_logs):
@@ -206,21 +242,32 @@ def test_a_model_without_an_address_has_a_backend_while_it_lives(model_path):
     assert is_gone(second)
 
 
+ENDS = {
+    "the application ends": lambda application, backend: application.stdin.close(),
+    "the application is killed": lambda application, backend: application.kill(),
+    "the backend is killed": lambda application, backend: os.kill(backend, signal.SIGKILL),
+}
+
+
 @pytest.mark.model
-def test_the_backend_is_gone_soon_after_its_parent_was_killed(model_path):
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_nothing_is_left_of_the_backend(end, model_path):
     script = """
+        import sys
         from parrot_integrations.client import managed
         from parrot_integrations.langchain import ChatParrot
 
         ChatParrot(max_tokens=2).invoke("Say hello.")
         print(managed.backend().process.pid, flush=True)
-        input()
+        sys.stdin.read()
     """
-    with start(script, model_path) as process:
-        backend = int(process.stdout.readline())
-        assert not is_gone(backend)
-        process.kill()
-    assert eventually(lambda: is_gone(backend), timeout=10)
+    with start(script, model_path) as application:
+        backend = int(application.stdout.readline())
+        pids = family(backend)
+        assert backend in pids
+        end(application, backend)
+        assert eventually(lambda: all(map(is_gone, pids)) and not family(backend), timeout=10)
+        application.kill()
 
 
 def test_an_unknown_model_is_told_as_the_backend_tells_it():

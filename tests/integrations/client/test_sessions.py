@@ -1,10 +1,8 @@
 """`parrot_session` and `task_group` around plain requests, of any framework or none."""
 
 import asyncio
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any
 
 import pytest
 
@@ -12,16 +10,7 @@ from parrot_backend.wire.protocol import CallScope, Program
 from parrot_integrations.client import ParrotClient, active_sessions
 from parrot_integrations.client.scope import active_scope, task_group, wire_name
 from parrot_integrations.client.sessions import parrot_session
-
-
-def body(content: str) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": content}]}
-
-
-@pytest.fixture
-def client(scripted_url: str) -> Iterator[ParrotClient]:
-    with ParrotClient(scripted_url) as client:
-        yield client
+from tests.integrations.client.asking import body
 
 
 def test_requests_inside_are_one_session(client: ParrotClient) -> None:

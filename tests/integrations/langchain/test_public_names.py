@@ -14,9 +14,9 @@ NAMES = """
     Barrier
     ChatParrot CompiledRunnable GraphView JoinTexts Objective ParrotAuthenticationError ParrotClient
     ParrotConnectionError ParrotContextOverflowError ParrotError ParrotInvalidRequestError ParrotLLM
-    ParrotNotFoundError ParrotOverloadedError ParrotPermissionDeniedError ParrotServerError
-    ParrotSession ParrotTimeoutError Plan PlannedSession SessionEvent SessionView compile join_texts
-    barrier
+    ParrotNotFoundError ParrotOverloadedError ParrotPermissionDeniedError ParrotQuotaError
+    ParrotServerError ParrotSession ParrotTimeoutError Plan PlannedSession SessionEvent SessionView
+    compile join_texts barrier
     parrot_session semantic_transform task_group transforms
 """
 

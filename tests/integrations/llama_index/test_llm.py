@@ -22,10 +22,11 @@ from parrot_integrations.client.errors import (
     BackendConnectionError,
     InvalidRequestError,
     NotFoundError,
+    ServerError,
 )
 from parrot_integrations.llama_index import Parrot
 from tests.doubles import ScriptedEngine
-from tests.integrations.replies import failure, replying
+from tests.integrations.replies import events, failure, replying
 from tests.servers import eventually, serving
 
 CHAT = [ChatMessage("be ", role="system"), ChatMessage("good")]
@@ -197,6 +198,18 @@ def test_a_failed_call_ends_its_event():
         with pytest.raises(InvalidRequestError):
             llm.complete("abc")
     assert len(debug.get_event_pairs(CBEventType.LLM)) == 1
+
+
+def test_an_error_in_mid_stream_keeps_what_came_before():
+    first = {"choices": [{"delta": {"content": "a"}}]}
+    error = {"error": {"message": "gone", "type": "server_error", "code": "not_repeatable"}}
+    with replying(events(first, error)) as server:
+        stream = Parrot(base_url=server.url).stream_complete("x")
+        assert next(stream).text == "a"
+        with pytest.raises(ServerError, match="gone") as raised:
+            next(stream)
+        assert raised.value.code == "not_repeatable"
+        assert len(server.requests) == 1
 
 
 # Cancelling

@@ -92,13 +92,6 @@ def test_what_needs_an_answer_that_nobody_told_is_left_out() -> None:
     assert program.variables == {"y": "two", "z": "three"}
 
 
-def test_nothing_is_held_back_where_all_is_wanted() -> None:
-    plan = Plan()
-    plan.hold_nothing_back()
-    call(plan, plan.input("x", "one"))
-    assert ids(plan.take()) == ["call-1"]
-
-
 def test_an_extension_declares_what_is_new() -> None:
     plan, graph = Plan(), Graph()
     word = plan.input("x", "one")

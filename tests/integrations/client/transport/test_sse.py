@@ -6,6 +6,7 @@ from parrot_integrations.client.errors import (
     BackendConnectionError,
     ContextLengthError,
     OverloadedError,
+    QuotaError,
     ServerError,
 )
 from parrot_integrations.client.transport.sse import EventDecoder
@@ -35,8 +36,10 @@ def test_a_stream_without_its_end_is_an_error():
     ("detail", "expected"),
     [
         ({"type": "invalid_request_error", "code": "context_length_exceeded"}, ContextLengthError),
-        ({"type": "rate_limit_error"}, OverloadedError),
+        ({"type": "rate_limit_error", "code": "quota_exceeded"}, QuotaError),
+        ({"type": "server_error", "code": "overloaded"}, OverloadedError),
         ({"type": "server_error", "code": "engine_failed"}, ServerError),
+        ({"type": "server_error", "code": "not_repeatable"}, ServerError),
     ],
 )
 def test_an_error_event_is_raised_as_what_it_is(detail, expected):

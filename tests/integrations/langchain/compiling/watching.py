@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -13,14 +13,30 @@ from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable
 
 from parrot_integrations.langchain import compile
+from parrot_integrations.langchain.compiling.compiled import CompiledRunnable
+from parrot_integrations.langchain.compiling.planner import RULES, rule
+from parrot_integrations.planning.plan import Plan
 from parrot_integrations.planning.session import PlannedSession
 
 _OF_ONE_ANSWER = {"id", "token_usage"}
 
 
+class SubmittingAll(CompiledRunnable[Any, Any]):
+    """A compiled runnable that submits each planned call, also one that starts no earlier by it."""
+
+    def plan(self, inputs: Sequence[Any], config: Any = None, kwargs: Any = None) -> Plan:
+        plan = super().plan(inputs, config, kwargs)
+        plan._parts._comes_next = lambda call: False
+        return plan
+
+
+rule(SubmittingAll)(RULES[CompiledRunnable])
+
+
 def submitting(chain: Any, on_session: Callable[[PlannedSession], None]) -> Any:
     """The chain compiled so that each planned call is submitted, for the session to tell of it."""
-    return compile(chain, on_session=on_session).model_copy(update={"submits_all": True})
+    compiled = compile(chain, on_session=on_session)
+    return SubmittingAll(**{name: getattr(compiled, name) for name in type(compiled).model_fields})
 
 
 def plain(value: Any) -> Any:

@@ -265,8 +265,12 @@ async def test_a_cancelled_task_ends_the_call(llm, scripted_engine):
         (failure(401), errors.AuthenticationError, exceptions.ModelAuthenticationError),
         (failure(403), errors.PermissionDeniedError, exceptions.ModelPermissionDeniedError),
         (failure(404), errors.NotFoundError, exceptions.ModelNotFoundError),
-        (failure(429), errors.OverloadedError, exceptions.ModelRateLimitError),
+        (failure(408), errors.BackendTimeoutError, exceptions.ModelTimeoutError),
+        (failure(421), errors.PermissionDeniedError, exceptions.ModelPermissionDeniedError),
+        (failure(429), errors.QuotaError, exceptions.ModelRateLimitError),
         (failure(500), errors.ServerError, exceptions.ModelAPIError),
+        (failure(503, "overloaded"), errors.OverloadedError, exceptions.ModelAPIError),
+        (failure(503, "endpoint_lost"), errors.ServerError, exceptions.ModelAPIError),
         (failure(504), errors.BackendTimeoutError, exceptions.ModelTimeoutError),
         (Reply(None), errors.BackendConnectionError, exceptions.ModelConnectionError),
     ],
@@ -290,12 +294,14 @@ async def test_errors_are_ours_and_langchains(reply, ours, theirs):
 
 def test_an_error_in_mid_stream_keeps_what_came_before():
     first = {"model": "m", "choices": [{"delta": {"content": "a"}}]}
-    error = {"error": {"message": "gone", "type": "server_error"}}
+    error = {"error": {"message": "gone", "type": "server_error", "code": "not_repeatable"}}
     with replying(events(first, error, "[DONE]")) as server:
         stream = ChatParrot(base_url=server.url).stream("x")
         assert next(stream).content == "a"
-        with pytest.raises(exceptions.ModelAPIError, match="gone"):
+        with pytest.raises(exceptions.ModelAPIError, match="gone") as raised:
             next(stream)
+        assert raised.value.code == "not_repeatable"
+        assert len(server.requests) == 1
 
 
 def test_nobody_there():

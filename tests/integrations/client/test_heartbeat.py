@@ -1,0 +1,164 @@
+"""Signs of life: of what is open for long, together, and of nothing that is over or another's."""
+
+import asyncio
+import gc
+import logging
+import multiprocessing
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from parrot_backend.wire.protocol import Program
+from parrot_backend.wire.views import SessionView
+from parrot_integrations.client import ParrotClient, background, heartbeat
+from parrot_integrations.client.background import PendingSession
+from tests.integrations.replies import Reply, Replying, failure, replying
+from tests.servers import eventually
+
+INTERVAL = 0.1
+
+
+@pytest.fixture(autouse=True)
+def sending(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A thread of the test's own, which has no time to wait."""
+    background.flush()
+    monkeypatch.setattr(heartbeat, "_INTERVAL_SECONDS", INTERVAL)
+    yield
+    background.flush()
+
+
+def view(session_id: str) -> Reply:
+    return Reply(body=SessionView(id=session_id).model_dump_json().encode())
+
+
+def opened(client: ParrotClient) -> PendingSession:
+    session = client.pending_session()
+    session.submit(Program())
+    assert session.submitted.result(5) is not None
+    return session
+
+
+def signs(server: Replying, who: str | None = None) -> list[list[str]]:
+    """The sessions that each sign of life named, in the order in which they came."""
+    return [
+        content["sessions"]
+        for _, path, headers, content in server.requests
+        if path == "/v1/sessions/alive" and headers.get("x-who") == who
+    ]
+
+
+def test_what_is_open_is_told_of_in_one_request_again_and_again() -> None:
+    with replying(view("s-1"), view("s-2"), Reply(204, b"")) as server:
+        with ParrotClient(server.url) as client:
+            sessions = [opened(client), opened(client)]
+            assert eventually(lambda: signs(server).count(["s-1", "s-2"]) >= 3)
+        assert [s.submitted.result() for s in sessions] == ["s-1", "s-2"]
+    openings = [content for _, path, _, content in server.requests if path == "/v1/sessions"]
+    assert [opening["grace"] for opening in openings] == [15.0, 15.0]
+
+
+def test_backends_are_told_each_of_their_own() -> None:
+    with (
+        replying(view("s-1"), Reply()) as first,
+        replying(view("s-2"), Reply()) as second,
+        ParrotClient(first.url) as one,
+        ParrotClient(second.url) as two,
+    ):
+        sessions = opened(one), opened(two)
+        assert eventually(lambda: bool(signs(first) and signs(second)))
+        assert (signs(first)[0], signs(second)[0]) == (["s-1"], ["s-2"])
+        assert all(session.error is None for session in sessions)
+
+
+def test_nothing_is_sent_for_what_is_over_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "_INTERVAL_SECONDS", 5.0)
+    with replying(view("s-1")) as server, ParrotClient(server.url) as client:
+        for _ in range(3):
+            session = opened(client)
+            session.close()
+            assert session.closed is not None
+            session.closed.result(5)
+            assert background._owner().heartbeat._timer is None
+    assert [path for _, path, _, _ in server.requests] == ["/v1/sessions", "/v1/sessions/s-1"] * 3
+
+
+def test_there_is_no_sign_of_what_is_closed() -> None:
+    with replying(view("s-1"), view("s-2"), Reply()) as server, ParrotClient(server.url) as client:
+        first, second = opened(client), opened(client)
+        assert eventually(lambda: ["s-1", "s-2"] in signs(server))
+        first.close()
+        assert first.closed is not None
+        first.closed.result(5)
+        told = len(signs(server))
+        assert eventually(lambda: len(signs(server)) >= told + 3)
+        assert signs(server)[told + 1 :][:2] == [["s-2"], ["s-2"]]
+        assert second.error is None
+
+
+def test_who_drops_a_session_gives_no_sign_of_it() -> None:
+    with replying(view("s-1"), Reply()) as server, ParrotClient(server.url) as client:
+        session = opened(client)
+        assert eventually(lambda: signs(server) != [])
+        del session
+        gc.collect()
+        assert eventually(lambda: background._owner().heartbeat._timer is None)
+        assert not background._owner().heartbeat._opened
+
+
+def test_one_that_fails_is_sent_once_and_the_next_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "parrot_integrations")
+    with replying(view("s-1"), failure(503)) as server, ParrotClient(server.url) as client:
+        session = opened(client)
+        assert eventually(lambda: len(signs(server)) >= 2)
+        assert eventually(lambda: "no sign of life" in caplog.text)
+        assert session.error is None
+    assert {record.levelname for record in caplog.records if "sign" in record.message} == {"DEBUG"}
+    assert not [each for each in caplog.records if each.levelno > logging.DEBUG]
+
+
+def test_one_that_is_not_answered_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "_PATIENCE_SECONDS", INTERVAL / 2)
+    asked: list[float] = []
+    with replying(view("s-1"), Reply()) as server, ParrotClient(server.url) as client:
+        session = opened(client)
+
+        async def stalling(*_: Any) -> None:
+            asked.append(time.monotonic())
+            await asyncio.sleep(60)
+
+        monkeypatch.setattr(client, "aonce", stalling)
+        assert eventually(lambda: len(asked) >= 3)
+        assert eventually(lambda: len(background._owner().heartbeat._beats) <= 1)
+        assert session.error is None
+
+
+def _in_a_child(url: str, inherited: PendingSession, results: Any, told: Any) -> None:
+    heartbeat._INTERVAL_SECONDS = INTERVAL
+    client = ParrotClient(url, default_headers={"x-who": "child"})
+    session = opened(client)
+    results.put((session.submitted.result(), inherited.submitted.result()))
+    told.wait(30)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork")
+def test_a_forked_child_speaks_for_itself_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "_INTERVAL_SECONDS", 60.0)  # of the parent
+    with (
+        replying(view("s-1"), view("s-2"), Reply()) as server,
+        ParrotClient(server.url) as client,
+    ):
+        session = opened(client)
+        fork = multiprocessing.get_context("fork")
+        results, told = fork.Queue(), fork.Event()
+        child = fork.Process(target=_in_a_child, args=(server.url, session, results, told))
+        child.start()
+        assert results.get(timeout=30) == ("s-2", None)
+        assert eventually(lambda: len(signs(server, "child")) >= 2, timeout=30)
+        told.set()
+        child.join(30)
+        assert {tuple(sign) for sign in signs(server, "child")} == {("s-2",)}
+        assert signs(server) == []
