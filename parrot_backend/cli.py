@@ -22,10 +22,9 @@ from parrot_backend.engines.store.catalog import (
 from parrot_backend.wire.errors import InvalidRequestError, ParrotError
 
 if TYPE_CHECKING:
+    from parrot_backend.api.keys import Keys
     from parrot_backend.endpoints.process.recipe import Recipe
     from parrot_backend.serving.dispatch.policy import Policy
-
-    from parrot_backend.api.keys import Keys
 
 logger = logging.getLogger(__name__)
 

@@ -41,6 +41,7 @@ class ScriptedEngine:
     def __init__(self, script: Callable[[str], str] = reverse) -> None:
         self.model = ModelCard("scripted", 1000)
         self.slots = 10_000
+        self.dead: str | None = None
         self.script = script
         self.held: dict[str, asyncio.Event] = {}
         self.started: list[str] = []
@@ -53,10 +54,12 @@ class ScriptedEngine:
         self.held[prompt] = asyncio.Event()
         return self.held[prompt]
 
-    def encode(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> list[int]:
+    def encode(
+        self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = (), *, fitting: bool = False
+    ) -> list[int]:
         return [ord(character) for message in messages for character in message.content]
 
-    def tokenize(self, text: str) -> list[int]:
+    def tokenize(self, text: str, *, fitting: bool = False) -> list[int]:
         return [ord(character) for character in text]
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Delta, None]:

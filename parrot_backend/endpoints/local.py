@@ -8,6 +8,7 @@ from itertools import takewhile
 
 from parrot_backend.endpoints.base import Card, EndpointState, Job
 from parrot_backend.endpoints.generation import sampling_of
+from parrot_backend.endpoints.lengths import check_length
 from parrot_backend.endpoints.tool_calls import reader_of
 from parrot_backend.engines.base import Delta, Engine, EngineStats, GenerationRequest
 from parrot_backend.wire.errors import ParrotError, UnavailableError
@@ -30,8 +31,8 @@ class LocalEndpoint:
 
     @property
     def state(self) -> EndpointState:
-        """Ready until it is drained or closed."""
-        return self._state
+        """Ready until it is drained or closed, or the engine has ended by itself."""
+        return "dead" if self.engine.dead is not None else self._state
 
     def watch(self, changed: Callable[[], None]) -> None:
         """Call `changed` after every change of state; see `Endpoint.watch`."""
@@ -41,7 +42,7 @@ class LocalEndpoint:
         """Run a job; see `Endpoint.generate`."""
         if self._state != "ready":
             raise UnavailableError("the server is shutting down")
-        prompt = await self.tokenize(job.request)
+        prompt = await self._prompt(job.request, fitting=True)
         generation = GenerationRequest(
             prompt=prompt,
             sampling=sampling_of(job.request),
@@ -58,7 +59,7 @@ class LocalEndpoint:
 
     async def tokenize(self, request: LLMRequest) -> list[int]:
         """The tokens of a request's prompt; see `Endpoint.tokenize`."""
-        return await asyncio.to_thread(self._encode, request)
+        return await self._prompt(request, fitting=False)
 
     def expect(self, examples: Sequence[LLMRequest], tenant: str) -> Callable[[], None]:
         """Keep what the examples' prompts begin with; see `Endpoint.expect`."""
@@ -97,15 +98,19 @@ class LocalEndpoint:
         self, examples: Sequence[LLMRequest], tenant: str, kept: contextlib.ExitStack
     ) -> None:
         with contextlib.suppress(ParrotError):  # who runs such a request is told what is wrong
-            prompts = [await self.tokenize(example) for example in examples]
+            prompts = [await self._prompt(example, fitting=True) for example in examples]
             columns = zip(*prompts, strict=False)
             prefix = [column[0] for column in takewhile(lambda c: len(set(c)) == 1, columns)]
             if prefix:
                 kept.callback(self.engine.expect(prefix, tenant))
 
-    def _encode(self, request: LLMRequest) -> list[int]:
+    async def _prompt(self, request: LLMRequest, *, fitting: bool) -> list[int]:
+        check_length(request, self.engine.model)
+        return await asyncio.to_thread(self._encode, request, fitting=fitting)
+
+    def _encode(self, request: LLMRequest, *, fitting: bool) -> list[int]:
         if not isinstance(request, PromptRequest):
-            return self.engine.encode(request.messages, request.tools or ())
+            return self.engine.encode(request.messages, request.tools or (), fitting=fitting)
         if isinstance(request.prompt, str):
-            return self.engine.tokenize(request.prompt)
+            return self.engine.tokenize(request.prompt, fitting=fitting)
         return request.prompt

@@ -22,11 +22,15 @@ JSON_STYLE: Mapping[str, bool | str] = {
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What a client must know of the model: `context_length` is tokens, prompt and answer together."""
+    """What a client must know of the model: `context_length` is tokens, prompt and answer together.
+
+    A prompt of more than `longest_text` characters, where that is known, has more tokens than that.
+    """
 
     name: str
     context_length: int
     quantization: str | None = None
+    longest_text: int | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -187,19 +191,32 @@ class Engine(Protocol):
         """Generations that it runs at once."""
         ...
 
-    def encode(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> list[int]:
+    @property
+    def dead(self) -> str | None:
+        """Why it runs nothing any more, where it has ended by itself; None where it has not."""
+        ...
+
+    def encode(
+        self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = (), *, fitting: bool = False
+    ) -> list[int]:
         """Apply the chat template, generation prompt included. Callable from any thread.
+
+        Where only what fits the context is wanted, it may stop before the end.
 
         Raises:
             InvalidRequestError: the model's template refuses the messages.
+            ContextLengthError: it has to be `fitting`, and is seen not to be.
         """
         ...
 
-    def tokenize(self, text: str) -> list[int]:
+    def tokenize(self, text: str, *, fitting: bool = False) -> list[int]:
         """Tokens of a raw text, without chat template. Callable from any thread.
+
+        Where only what fits the context is wanted, it may stop before the end.
 
         Raises:
             InvalidRequestError: it is not valid Unicode.
+            ContextLengthError: it has to be `fitting`, and is seen not to be.
         """
         ...
 
@@ -211,6 +228,7 @@ class Engine(Protocol):
             ContextLengthError: the prompt leaves no room for one token.
             OverloadedError: the waiting queue is full.
             EngineError: the model failed under the request.
+            EndpointLostError: the engine has ended by itself.
         """
         ...
 

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from parrot_backend.engines.tool_format import OPENING, as_plain_chat, described
+from parrot_backend.engines.torch_engine.tokenizing import encode_text
 from parrot_backend.wire.errors import InvalidRequestError
 from parrot_backend.wire.messages import ChatMessage
 from parrot_backend.wire.tools import Function, FunctionCall, Tool, ToolCall
@@ -39,11 +40,14 @@ class ChatTemplate:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
 
-    def encode(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> list[int]:
+    def encode(
+        self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = (), most: int | None = None
+    ) -> list[int]:
         """Tokens of `messages` as the model expects them, generation prompt included.
 
         Raises:
             InvalidRequestError: the template refuses the messages, or they can't be tokenized.
+            ContextLengthError: they are long, and have more than `most` tokens.
         """
         try:
             text = self._render(messages, tools)
@@ -51,7 +55,9 @@ class ChatTemplate:
             raise InvalidRequestError(
                 f"the model's chat template refuses the messages: {error}", param="messages"
             ) from error
-        return _encode(self._tokenizer, text, param="messages", add_special_tokens=False)
+        return encode_text(
+            self._tokenizer, text, param="messages", add_special_tokens=False, most=most
+        )
 
     def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> str:
         if not tools and not any(m.role == "tool" or m.tool_calls for m in messages):
@@ -89,22 +95,3 @@ def _as_templates_take(message: ChatMessage) -> dict[str, Any]:
         with contextlib.suppress(ValueError):
             call["function"]["arguments"] = json.loads(call["function"]["arguments"] or "{}")
     return plain
-
-
-def encode_text(tokenizer: Any, text: str) -> list[int]:
-    """Tokens of a raw text as the model expects its beginning: with the special tokens, if any.
-
-    Raises:
-        InvalidRequestError: it can't be tokenized.
-    """
-    return _encode(tokenizer, text, param="prompt", add_special_tokens=True)
-
-
-def _encode(tokenizer: Any, text: str, *, param: str, add_special_tokens: bool) -> list[int]:
-    try:
-        tokens: list[int] = tokenizer.encode(text, add_special_tokens=add_special_tokens)
-    except (TypeError, UnicodeError) as error:
-        raise InvalidRequestError(
-            f"'{param}' is not valid Unicode text: {error}", param=param
-        ) from error
-    return tokens

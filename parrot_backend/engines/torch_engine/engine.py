@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from parrot_backend.engines.base import Delta, EngineStats, GenerationRequest, ModelCard
-from parrot_backend.engines.torch_engine.chat_template import ChatTemplate, encode_text
+from parrot_backend.engines.torch_engine.chat_template import ChatTemplate
 from parrot_backend.engines.torch_engine.choose.constraints import Grammars
 from parrot_backend.engines.torch_engine.choose.detokenizer import TextStream
 from parrot_backend.engines.torch_engine.choose.logprobs import LogprobsTeller
@@ -32,6 +32,7 @@ from parrot_backend.engines.torch_engine.memory.slots import Run
 from parrot_backend.engines.torch_engine.request_checks import check_request
 from parrot_backend.engines.torch_engine.schedule.sequence import Event, Sequence
 from parrot_backend.engines.torch_engine.schedule.stepper import Stepper
+from parrot_backend.engines.torch_engine.tokenizing import encode_text, longest_text
 from parrot_backend.engines.torch_engine.worker import Worker
 from parrot_backend.wire.errors import ParrotError
 from parrot_backend.wire.messages import ChatMessage
@@ -150,7 +151,12 @@ class TorchEngine:
             max_batch=max_batch,
             prefill_budget=prefill_budget,
         )
-        card = ModelCard(name, loaded.context_length, loaded.quantization)
+        card = ModelCard(
+            name,
+            loaded.context_length,
+            loaded.quantization,
+            longest_text(loaded.tokenizer, loaded.context_length),
+        )
         worker = Worker(stepper, max_waiting)
         return cls(loaded, card, worker, capacity=cache.slots, drafting=drafting)
 
@@ -164,23 +170,41 @@ class TorchEngine:
         """Generations that it runs at once."""
         return self._worker.slots
 
+    @property
+    def dead(self) -> str | None:
+        """Why it runs nothing any more, where it has ended by itself."""
+        return self._worker.dead
+
     def encode(
-        self, messages: abc.Sequence[ChatMessage], tools: abc.Sequence[Tool] = ()
+        self,
+        messages: abc.Sequence[ChatMessage],
+        tools: abc.Sequence[Tool] = (),
+        *,
+        fitting: bool = False,
     ) -> list[int]:
         """Apply the chat template, generation prompt included. Callable from any thread.
 
         Raises:
             InvalidRequestError: the model's template refuses the messages.
+            ContextLengthError: it has to be `fitting`, and is seen not to be.
         """
-        return self._template.encode(messages, tools)
+        return self._template.encode(
+            messages, tools, self._card.context_length if fitting else None
+        )
 
-    def tokenize(self, text: str) -> list[int]:
-        """Tokens of a raw text, without chat template. Callable from any thread.
+    def tokenize(self, text: str, *, fitting: bool = False) -> list[int]:
+        """Tokens of a raw text as the model expects its beginning: with the special tokens, if any.
+
+        Callable from any thread.
 
         Raises:
             InvalidRequestError: it is not valid Unicode.
+            ContextLengthError: it has to be `fitting`, and is seen not to be.
         """
-        return encode_text(self._tokenizer, text)
+        most = self._card.context_length if fitting else None
+        return encode_text(
+            self._tokenizer, text, param="prompt", add_special_tokens=True, most=most
+        )
 
     async def generate(self, request: GenerationRequest) -> abc.AsyncGenerator[Delta, None]:
         """Queue a generation and yield what it produces; closing the iterator frees its memory.
@@ -195,6 +219,7 @@ class TorchEngine:
             OverloadedError: the waiting queue is full.
             EngineError: the model failed under the request.
             UnavailableError: the engine is closed.
+            EndpointLostError: the engine has ended by itself.
         """
         check_request(
             request, self._card, vocabulary=self._vocabulary.size, capacity=self._capacity

@@ -43,9 +43,10 @@ def _check_sampling(sampling: Sampling, vocabulary: int) -> None:
         raise InvalidRequestError(
             f"max_tokens is {sampling.max_tokens}: ask for at least 1", param="max_tokens"
         )
-    if (highest := max(sampling.logit_bias, default=0)) >= vocabulary:
+    unknown = [token for token in sampling.logit_bias if not 0 <= token < vocabulary]
+    if unknown:
         raise InvalidRequestError(
-            f"logit_bias names token {highest}; this model's token ids are from 0 to "
+            f"logit_bias names token {unknown[0]}; this model's token ids are from 0 to "
             f"{vocabulary - 1}",
             param="logit_bias",
         )

@@ -235,6 +235,12 @@ async def test_a_burst_beyond_the_queue_is_refused(tiny: LoadedModel) -> None:
             "a stop string is empty",
         ),
         (request([5], 0), InvalidRequestError, "max_tokens is 0"),
+        (
+            GenerationRequest([5], Sampling(logit_bias={5: 1, 258: 1})),
+            InvalidRequestError,
+            "names token 258",
+        ),
+        (GenerationRequest([5], Sampling(logit_bias={-1: 1})), InvalidRequestError, "token -1"),
     ],
 )
 async def test_bad_requests_are_refused(

@@ -291,6 +291,22 @@ async def test_through_the_engine_with_cancelled_neighbours(
     assert engine.stats().kv_used_tokens == 0
 
 
+async def test_a_top_p_that_is_nothing_in_float32_leaves_the_best_token(
+    loaded: LoadedModel, prompts: list[list[int]]
+) -> None:
+    """A token beyond the vocabulary, which a kernel would read, was the end of the process."""
+    engine = TorchEngine.start(loaded, "real", kv_memory=2**25)
+
+    async def answer(sampling: Sampling) -> list[int]:
+        stream = engine.generate(GenerationRequest(prompts[-1], sampling))
+        return [token async for delta in stream for token in delta.tokens]
+
+    for smallest in (1e-300, 5e-324):
+        drawn = Sampling(temperature=2.0, top_p=smallest, max_tokens=COUNT)
+        assert await answer(drawn) == await answer(greedy())
+    await engine.aclose()
+
+
 def test_encode_is_the_models_own_template(loaded: LoadedModel) -> None:
     engine = TorchEngine.start(loaded, "real", kv_memory=2**24)
     tokens = engine.encode([ChatMessage(role="user", content="hi")])

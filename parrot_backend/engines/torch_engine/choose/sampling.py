@@ -12,6 +12,8 @@ from parrot_backend.wire.errors import EngineError, ParrotError
 
 # Below it softmax is one-hot in float32, and dividing by it overflows.
 _COLDEST = 1e-5
+# Penalties can make a large logit an infinite one, and infinities have no differences.
+_LARGEST = torch.finfo(torch.float32).max
 # Top-p seldom keeps more tokens than these, and finding them is faster than sorting all.
 _RANKED = (256, 4096)
 
@@ -71,19 +73,28 @@ class Sampler:
         if self.constraint is not None:
             self.constraint.accept(token)
 
-    def draw(self, logits: Tensor) -> int:
-        """A token from `logits` `[vocabulary]`.
+    def draw(self, logits: Tensor, allowed: Tensor | None = None) -> int:
+        """A token from `logits` `[vocabulary]`, none of them NaN; one of those `allowed`, if told.
 
         In vLLM's order: bias and penalties, temperature, min-p, top-k, top-p. The token is drawn in
         vocabulary order, so that tiny differences between the logits of a token alone and in a
         batch, which can change the order by rank, don't change the draw.
+
+        Raises:
+            EngineError: none is allowed.
         """
         logits = logits.float()
         if self._penalties is not None:
             logits = self._penalties.apply(logits)
+        if allowed is not None:
+            # What is allowed is finite from here on, so that it can be told from what is not.
+            logits = logits.clamp(-_LARGEST, _LARGEST).masked_fill(~allowed, -torch.inf)
+        best = logits.max()
+        if best == -torch.inf:
+            raise EngineError("there is no token that could come next")
         if self._greedy:
             return int(logits.argmax())
-        scaled = (logits - logits.max()) / self._sampling.temperature
+        scaled = (logits - best) / self._sampling.temperature
         if self._sampling.min_p > 0:
             scaled = _keep_min_p(scaled, self._sampling.min_p)
         if 0 < self._sampling.top_k < len(scaled):
@@ -118,9 +129,11 @@ def _keep_top_p(probabilities: Tensor, p: float) -> Tensor:
     """Keep the smallest set of most likely tokens whose probabilities sum to at least `p`."""
     ranked, order = _ranked(probabilities, p)
     before = ranked.cumsum(-1) - ranked
-    # The first is kept always: there `before` is 0, or a rounding error.
-    before[0] = 0
-    kept = order[before < p]
+    within = before < p
+    # The first is kept always: `before` can be a rounding error there, and `p` is 0 in float32 where
+    # it is very small.
+    within[0] = True
+    kept = order[within]
     return torch.zeros_like(probabilities).index_copy(0, kept, probabilities[kept])
 
 
@@ -171,8 +184,7 @@ def _draw(sampler: Sampler, logits: Tensor, allowed: Tensor | None) -> int | Par
     try:
         if sampler.constraint is not None and allowed is not None:
             sampler.constraint.check()
-            logits = logits.masked_fill(~allowed, -torch.inf)
-        return sampler.draw(logits)
+        return sampler.draw(logits, allowed)
     except ParrotError as error:
         return error
     except Exception as error:
@@ -212,7 +224,7 @@ class Penalties:
             self._held.add(token)
 
     def apply(self, logits: Tensor) -> Tensor:
-        """`logits` `[vocabulary]` with every change; the argument stays as it is."""
+        """`logits` `[vocabulary]` with every change, none of them infinite; the argument stays."""
         changed = logits.clone()
         if self._sampling.logit_bias:
             _add(changed, self._sampling.logit_bias.keys(), self._sampling.logit_bias.values())
@@ -220,7 +232,7 @@ class Penalties:
             self._divide(changed)
         if self._generated and self._penalizes_generated:
             _add(changed, self._generated, map(self._penalty, self._generated.values()))
-        return changed
+        return changed.clamp_(-_LARGEST, _LARGEST)
 
     @property
     def _penalizes_generated(self) -> bool:

@@ -1,6 +1,6 @@
 """The forward pass over one step: prompt chunks and single tokens as one flat batch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from parrot_backend.engines.torch_engine.forward.attention import Span
 from parrot_backend.engines.torch_engine.memory.kv_cache import KVCache
-from parrot_backend.engines.torch_engine.memory.slots import Run
+from parrot_backend.engines.torch_engine.memory.slots import Run, count_slots
 
 
 class Step(NamedTuple):
@@ -30,6 +30,11 @@ class ForwardPass(Protocol):
     @property
     def kv_dtype(self) -> torch.dtype:
         """The type that its keys and values are kept in."""
+        ...
+
+    @property
+    def vocabulary(self) -> int:
+        """Its tokens are 0 up to, without, this."""
         ...
 
     def __call__(self, step: Step, cache: KVCache) -> Tensor:
@@ -67,7 +72,13 @@ class StepModel:
 
         Returns:
             `[rows, vocabulary]`, one row for each token whose logits are wanted, in order.
+
+        Raises:
+            ValueError: a token, a slot or a size is not what the model or the cache has.
         """
+        # Compiled code trusts its numbers, and a wrong one is the end of the process.
+        for fault in _faults(chunks, self._forward.vocabulary, self._cache.slots):
+            raise ValueError(fault)
         step = Step([], [], [], [])
         for chunk in chunks:
             count = len(chunk.tokens)
@@ -78,3 +89,20 @@ class StepModel:
             step.rows.extend(range(end - chunk.choices, end))
         with torch.inference_mode():
             return self._forward(step, self._cache)
+
+
+def _faults(chunks: Sequence[Chunk], vocabulary: int, slots: int) -> Iterator[str]:
+    """What compiled code would read or write beyond its arrays for."""
+    if not chunks:
+        yield "a step without rows"
+    for chunk in chunks:
+        count = len(chunk.tokens)
+        if not 0 <= chunk.choices <= count or not count or chunk.start < 0:
+            yield f"{chunk.choices} choices of {count} tokens from number {chunk.start} on"
+        elif not 0 <= min(chunk.tokens) <= max(chunk.tokens) < vocabulary:
+            yield f"a token that is not from 0 to {vocabulary - 1}"
+        if count_slots(chunk.runs) != chunk.start + count:
+            yield f"{count_slots(chunk.runs)} slots for {chunk.start + count} tokens"
+        for run in chunk.runs:
+            if run.length < 1 or not 0 <= run.start <= slots - run.length:
+                yield f"{run.length} slots from number {run.start} on, of {slots}"

@@ -38,6 +38,11 @@ class TransformersForward:
         dtype: torch.dtype = self._model.dtype
         return dtype
 
+    @property
+    def vocabulary(self) -> int:
+        """See `ForwardPass`."""
+        return int(self._model.get_input_embeddings().num_embeddings)
+
     def __call__(self, step: Step, cache: KVCache) -> Tensor:
         """See `ForwardPass`."""
         tokens, positions, rows = (

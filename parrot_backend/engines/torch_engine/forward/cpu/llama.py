@@ -74,7 +74,8 @@ class CpuLlama:
         tied = config.tie_word_embeddings
         self._embeddings = None if tied else decoder.embed_tokens.weight.detach().clone()
         self.width, self._gated = config.hidden_size, config.intermediate_size
-        self._vocabulary = len(head.weight)
+        self._outputs = len(head.weight)
+        self.vocabulary = decoder.embed_tokens.num_embeddings
         self._int8 = head.scales is not None
 
     @property
@@ -106,7 +107,7 @@ class CpuLlama:
             logits.numpy(),
             count,
         )
-        return logits[:, : self._vocabulary]
+        return logits[:, : self._outputs]
 
     def _embedded(self, tokens: Tensor) -> np.ndarray:
         hidden = np.empty((len(tokens), self.width), np.float32)
