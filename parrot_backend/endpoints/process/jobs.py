@@ -59,11 +59,16 @@ class Jobs:
                     forget()
 
     async def send(self, writer: asyncio.StreamWriter) -> None:
-        """Tell what there is to tell, or that we live; until it is cancelled or nobody listens."""
+        """Tell what there is to tell, or that we live; until it is cancelled or nobody listens.
+
+        An endpoint that has died is told by the end of this process, and what it ran is run again.
+        """
         beating = asyncio.create_task(self._beat(), name="beat")
         try:
             while not writer.is_closing():
                 await self._news.wait()
+                if self._endpoint.state == "dead":
+                    return
                 await asyncio.sleep(0)  # what the same step gave to others comes meanwhile
                 writer.write(frames.encoded(self._progress()))
                 await writer.drain()

@@ -4,6 +4,8 @@ import asyncio
 import gc
 import logging
 import multiprocessing
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,8 +16,10 @@ from parrot_backend.wire.protocol import Program
 from parrot_backend.wire.views import SessionView
 from parrot_integrations.client import ParrotClient, background, heartbeat
 from parrot_integrations.client.background import PendingSession
+from tests.doubles import ScriptedEngine
 from tests.integrations.replies import Reply, Replying, failure, replying
-from tests.servers import eventually
+from tests.programs import call
+from tests.servers import eventually, serving
 
 INTERVAL = 0.1
 
@@ -162,3 +166,46 @@ def test_a_forked_child_speaks_for_itself_only(monkeypatch: pytest.MonkeyPatch) 
         child.join(30)
         assert {tuple(sign) for sign in signs(server, "child")} == {("s-2",)}
         assert signs(server) == []
+
+
+# What the backend makes of them
+
+
+_OPENS = """
+import sys, time
+from parrot_backend.wire.protocol import Program
+from parrot_integrations.client import ParrotClient, background
+from tests.programs import call
+background.GRACE_SECONDS = 1.0
+session = ParrotClient(sys.argv[1]).pending_session()
+session.submit(Program(calls=[call("a", "one")]))
+print(session.submitted.result(), flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_client_that_waits_in_a_tool_keeps_its_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "GRACE_SECONDS", 1.0)
+    engine = ScriptedEngine()
+    engine.hold("one")
+    with serving(engine) as url, ParrotClient(url) as client:
+        session = client.pending_session()
+        session.submit(Program(calls=[call("a", "one")]))
+        session_id = session.submitted.result(5)
+        assert session_id is not None
+        time.sleep(5)  # the grace, and the time between two looks at it
+        assert engine.running == 1
+        session.close()
+
+
+def test_the_plan_of_a_client_that_is_killed_is_stopped() -> None:
+    engine = ScriptedEngine()
+    engine.hold("one")
+    with serving(engine) as url:
+        opens = [sys.executable, "-c", _OPENS, url]
+        with subprocess.Popen(opens, stdout=subprocess.PIPE, text=True) as client:
+            assert client.stdout is not None
+            assert client.stdout.readline()
+            assert eventually(lambda: engine.running == 1)
+            client.kill()
+        assert eventually(lambda: engine.running == 0, timeout=10)
