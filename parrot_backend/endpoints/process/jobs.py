@@ -17,6 +17,7 @@ from parrot_backend.wire.text_protocol import LLMRequest
 
 logger = logging.getLogger(__name__)
 
+GATHER_SECONDS = 0.001
 STATS_SECONDS = 0.1
 MAX_DELTAS = 4096
 """In one frame, so that a server which has fallen behind reads on in pieces."""
@@ -25,9 +26,9 @@ MAX_DELTAS = 4096
 class Jobs:
     """Runs jobs on `endpoint`, each in a task of its own.
 
-    What they produce within a turn of the event loop, as all sequences of one engine step do, goes
-    out as one frame; where the server reads slowly, more of it does. Where nothing is to be told for
-    `heartbeat_seconds`, that is.
+    What they produce within a millisecond, as all sequences of one engine step do, goes out as one
+    frame; where the server reads slowly, more of it does. Where there is nothing to tell for
+    `heartbeat_seconds`, a frame tells that we live.
     """
 
     def __init__(self, endpoint: Endpoint, heartbeat_seconds: float) -> None:
@@ -69,7 +70,9 @@ class Jobs:
                 await self._news.wait()
                 if self._endpoint.state == "dead":
                     return
-                await asyncio.sleep(0)  # what the same step gave to others comes meanwhile
+                # What the same step gave to others comes meanwhile: one by one, from a thread that
+                # needs the interpreter for it, and gets it while we sleep.
+                await asyncio.sleep(GATHER_SECONDS if len(self._tasks) > 1 else 0)
                 writer.write(frames.encoded(self._progress()))
                 await writer.drain()
         except ConnectionError:

@@ -11,10 +11,8 @@ in the queue or its slot, a timer and a task, it has until it ends, whoever ends
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, runtime_checkable
 
 from parrot_backend.endpoints.base import Card, Endpoint, Job
 from parrot_backend.serving.call import Call
@@ -49,13 +47,6 @@ logger = logging.getLogger(__name__)
 _AT_ONCE = 256
 
 
-@runtime_checkable
-class _Watched(Protocol):
-    def watch(self, changed: Callable[[], None]) -> None:
-        """Call `changed` when the state is another."""
-        ...
-
-
 @dataclass(slots=True)
 class _Ticket:
     """What an unfinished call holds here; `seed` is the one that was drawn for it."""
@@ -88,8 +79,7 @@ class Dispatcher:
         self._returning: OrderedDict[Call, None] = OrderedDict()
         self._filling = False
         self._closed = False
-        if isinstance(endpoint, _Watched):
-            endpoint.watch(self._state_changed)
+        endpoint.watch(self._state_changed)
 
     def new_application(self) -> int:
         """The number of an application that begins now, `applications` before; older ones are lower."""
@@ -190,17 +180,18 @@ class Dispatcher:
     def _tiers_with_room(self, card: Card) -> int:
         """A call of the first so many tiers may run.
 
-        Where the endpoint preempts, those of lower tiers stand in nobody's way; but each holds
-        memory, so that there are never more than two for a slot.
+        Where the endpoint preempts, those of lower tiers stand in nobody's way. But each holds memory,
+        so there are never more than two for a slot; and of what is beyond the slots each tier leaves
+        a part to those above it.
         """
-        if not card.preempts:
-            return self._policy.tiers if len(self._attempts) < card.slots else 0
-        if len(self._attempts) >= 2 * card.slots:
-            return 0
+        total, lowest = len(self._attempts), self._policy.tiers - 1
+        if not card.preempts or not lowest:
+            return self._policy.tiers if total < card.slots else 0
         taken = 0
         for tier, running in enumerate(self._running):
             taken += running
-            if taken >= card.slots:
+            most = card.slots * (2 * lowest - tier) // lowest
+            if taken >= card.slots or total >= most:
                 return tier
         return self._policy.tiers
 

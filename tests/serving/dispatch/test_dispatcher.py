@@ -126,6 +126,17 @@ async def test_bulk_does_not_stand_in_the_way_of_chat_where_it_is_preempted(
     assert endpoint.started[-1] == "chat 2"
 
 
+async def test_there_are_never_more_than_two_for_a_slot_and_chats_have_the_last(
+    dispatch: MakeDispatcher,
+) -> None:
+    endpoint = StagedEndpoint(4)
+    dispatcher = dispatch(endpoint)
+    for name, rank in (("bulk", BULK), ("batch", Rank(batched=True)), ("chat", Rank())):
+        enter(dispatcher, *[a_call(name, rank=rank) for _ in range(10)])
+    await settle()
+    assert Counter(endpoint.started) == {"bulk": 4, "batch": 2, "chat": 2}
+
+
 async def test_bulk_keeps_its_slots_where_nothing_is_preempted(dispatch: MakeDispatcher) -> None:
     endpoint = StagedEndpoint(2, preempts=False)
     dispatcher = dispatch(endpoint)
