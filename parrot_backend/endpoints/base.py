@@ -33,14 +33,16 @@ class Card:
 class Job:
     """One generation. Higher `priority` goes first, then who came first.
 
-    Prefixes are shared within a `tenant` and never between two. `draft` is a hint: the tokens of a
-    text that the answer is likely to repeat, in whole or in part.
+    Prefixes are shared within a `tenant` and never between two; at most `kv_share` of the KV memory
+    is the tenant's, cached prefixes included. `draft` is a hint: the tokens of a text that the answer
+    is likely to repeat, in whole or in part.
     """
 
     request: LLMRequest
     priority: int = 0
     tenant: str = ""
     draft: Sequence[int] = ()
+    kv_share: float = 1.0
 
 
 class Endpoint(Protocol):

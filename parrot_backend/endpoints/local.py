@@ -49,6 +49,7 @@ class LocalEndpoint:
             priority=job.priority,
             tenant=job.tenant,
             draft=job.draft,
+            kv_share=job.kv_share,
         )
         read, deltas = reader_of(job.request), self.engine.generate(generation)
         try:

@@ -82,8 +82,9 @@ class Sampling:
 class GenerationRequest:
     """One generation. Higher `priority` goes first, then who came first.
 
-    Prefixes are shared within a `tenant` and never between two. `draft` is a hint: the tokens of a
-    text that the answer is likely to repeat, in whole or in part.
+    Prefixes are shared within a `tenant` and never between two; at most `kv_share` of the KV memory
+    is the tenant's, cached prefixes included. `draft` is a hint: the tokens of a text that the answer
+    is likely to repeat, in whole or in part.
     """
 
     prompt: list[int]
@@ -91,6 +92,7 @@ class GenerationRequest:
     priority: int = 0
     tenant: str = ""
     draft: Sequence[int] = ()
+    kv_share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,8 @@ class EngineStats:
 
     Of `tokens_drafted`, which are guesses, `tokens_accepted` were right; each of these, and of the
     `tokens_forced` that a grammar left no choice about, came without a step of its own.
+    `tokens_prefilled_ahead` were computed of what was expected: of these a sequence that started found
+    `tokens_ahead_used`, and `tokens_ahead_wasted` were forgotten before.
     `kv_shared_tokens`, of the used ones, are held by more than one sequence. `seconds_planning`,
     `seconds_computing` (the forward pass, where it is waited for) and `seconds_choosing` (sampling and
     text) are what the `steps` took.
@@ -170,6 +174,9 @@ class EngineStats:
     tokens_drafted: int = 0
     tokens_accepted: int = 0
     tokens_forced: int = 0
+    tokens_prefilled_ahead: int = 0
+    tokens_ahead_used: int = 0
+    tokens_ahead_wasted: int = 0
     kv_shared_tokens: int = 0
     prefix_tree_nodes: int = 0
     steps: int = 0
@@ -233,7 +240,7 @@ class Engine(Protocol):
         ...
 
     def expect(self, prefix: Sequence[int], tenant: str = "") -> Callable[[], None]:
-        """Evict what is cached of `prefix` last, until the result is called: it will be needed."""
+        """Compute `prefix` where there is room, and evict it last, until the result is called."""
         ...
 
     def stats(self) -> EngineStats:

@@ -78,6 +78,7 @@ class TorchEngine:
         max_waiting: int = 1024,
         prefill_budget: int = 512,
         drafting: bool = True,
+        prefill_ahead: bool = True,
         quantization: Quantization | None = None,
     ) -> "TorchEngine":
         """Load a model and start its engine; takes seconds, and blocks meanwhile.
@@ -94,6 +95,7 @@ class TorchEngine:
                 running generations wait longer for their next token.
             drafting: compute several tokens of an answer in one step where it repeats a text. The
                 answers are the same without.
+            prefill_ahead: compute what is expected before it is asked for, where a step has room.
             quantization: "int8" computes a Llama-like model with weights in 8 bits about twice
                 as fast; the first start with it rounds them, and the log says what that costs in
                 quality.
@@ -113,6 +115,7 @@ class TorchEngine:
                     max_waiting=max_waiting,
                     prefill_budget=prefill_budget,
                     drafting=drafting,
+                    prefill_ahead=prefill_ahead,
                 )
             ).result()
 
@@ -127,6 +130,7 @@ class TorchEngine:
         max_waiting: int = 1024,
         prefill_budget: int = 512,
         drafting: bool = True,
+        prefill_ahead: bool = True,
     ) -> "TorchEngine":
         """Start the engine of a model that is loaded already; the arguments are those of `load`.
 
@@ -150,6 +154,7 @@ class TorchEngine:
             KVMemory(cache.slots),
             max_batch=max_batch,
             prefill_budget=prefill_budget,
+            prefill_ahead=prefill_ahead,
         )
         card = ModelCard(
             name,
@@ -239,7 +244,7 @@ class TorchEngine:
             self._worker.cancel(sequence)
 
     def expect(self, prefix: abc.Sequence[int], tenant: str = "") -> abc.Callable[[], None]:
-        """Evict what is cached of `prefix` last, until the result is called: it will be needed."""
+        """Compute `prefix` where there is room, and evict it last, until the result is called."""
         who = object()
         self._worker.expect(who, tenant, prefix)
         return functools.partial(self._worker.unexpect, who)

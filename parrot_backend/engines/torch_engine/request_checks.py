@@ -19,7 +19,7 @@ def check_request(
     Raises:
         InvalidRequestError: the prompt is empty or a parameter is out of its range.
         ContextLengthError: the prompt leaves no room for one token.
-        KVMemoryError: the prompt alone is longer than the KV memory.
+        KVMemoryError: the prompt alone is longer than the KV memory, or its tenant's share of it.
     """
     prompt = request.prompt
     if not prompt:
@@ -33,8 +33,8 @@ def check_request(
             f"the prompt has {len(prompt)} tokens; {card.name!r} has a context of "
             f"{card.context_length}, answer included: shorten the prompt"
         )
-    if len(prompt) > capacity:
-        raise too_long_for(capacity, len(prompt))
+    if len(prompt) > (room := int(capacity * request.kv_share)):
+        raise too_long_for(room, len(prompt))
     _check_sampling(request.sampling, vocabulary)
 
 

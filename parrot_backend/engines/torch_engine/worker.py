@@ -77,12 +77,12 @@ class Worker:
             self._order(partial(self._stepper.cancel, sequence), sequence)
 
     def expect(self, who: Hashable, tenant: str, tokens: abc.Sequence[int]) -> None:
-        """Evict what is cached of `tokens` last, until `who` is forgotten."""
-        self._order(partial(self._stepper.memory.expect, who, tenant, tokens))
+        """Keep what is cached of `tokens` and compute the rest, until `who` is forgotten."""
+        self._order(partial(self._stepper.expect, who, tenant, tokens))
 
     def unexpect(self, who: Hashable) -> None:
         """Forget that `who` is to come."""
-        self._order(partial(self._stepper.memory.unexpect, who))
+        self._order(partial(self._stepper.unexpect, who))
 
     @property
     def dead(self) -> str | None:

@@ -221,9 +221,10 @@ class CheckedStepper:
         draft: abc.Sequence[int] = (),
         drafts: bool = True,
         constraint: Constraint | None = None,
+        kv_share: float = 1.0,
     ) -> Client:
         sampling = sampling or Sampling(temperature=0, max_tokens=12)
-        request = GenerationRequest(list(prompt), sampling, priority, tenant, draft)
+        request = GenerationRequest(list(prompt), sampling, priority, tenant, draft, kv_share)
         room = self.loaded.context_length
         asked = room if sampling.max_tokens is None else len(request.prompt) + sampling.max_tokens
         events: list[Event] = []

@@ -255,6 +255,8 @@ async def test_a_prompt_longer_than_the_memory_is_refused_with_numbers(tiny: Loa
     engine = start(tiny, slots=64)
     with pytest.raises(KVMemoryError, match=r"100 tokens need KV memory .* room for 64"):
         await collect(engine, request([5] * 100))
+    with pytest.raises(KVMemoryError, match=r"20 tokens need KV memory .* room for 16"):
+        await collect(engine, request([5] * 20, kv_share=0.25))
     await engine.aclose()
 
 

@@ -291,6 +291,29 @@ async def test_through_the_engine_with_cancelled_neighbours(
     assert engine.stats().kv_used_tokens == 0
 
 
+async def test_answers_are_the_same_whether_their_prompts_were_prefilled_ahead(
+    loaded: LoadedModel, prompts: list[list[int]]
+) -> None:
+    answers = []
+    for prefill_ahead in (True, False):
+        engine = TorchEngine.start(loaded, "real", kv_memory=2**27, prefill_ahead=prefill_ahead)
+        forget = [engine.expect(prompt[:-4]) for prompt in prompts[-len(SHARED) :]]
+        for _ in range(6000 if prefill_ahead else 0):
+            if engine.stats().tokens_prefilled_ahead >= len(prompts[-1]) - 4:
+                break
+            await asyncio.sleep(0.01)
+        answers.append([])
+        for prompt in prompts[-len(SHARED) :]:
+            stream = engine.generate(GenerationRequest(prompt, greedy()))
+            answers[-1].append([token async for delta in stream for token in delta.tokens])
+        for act in forget:
+            act()
+        stats = engine.stats()
+        assert (stats.tokens_ahead_used > 0) == prefill_ahead
+        await engine.aclose()
+    assert answers[0] == answers[1]
+
+
 async def test_a_top_p_that_is_nothing_in_float32_leaves_the_best_token(
     loaded: LoadedModel, prompts: list[list[int]]
 ) -> None:

@@ -32,6 +32,7 @@ def check_memory(memory: KVMemory, holdings: Iterable[Holding]) -> None:
     _check_partition(runs, memory.capacity)
     _check_holders(memory.tree, holdings)
     _check_counts(memory.tree)
+    _check_tenants(memory.tree, holdings)
 
 
 def _require(condition: bool, message: str) -> None:
@@ -82,6 +83,21 @@ def _check_counts(tree: PrefixTree) -> None:
     _require(len(nodes) == tree.size, f"{len(nodes)} nodes, {tree.size} are counted")
     leaves = {node for node in nodes if not node.children}
     _require(leaves == tree.leaves, "the set of leaves is wrong")
+
+
+def _check_tenants(tree: PrefixTree, holdings: list[Holding]) -> None:
+    slots, cached = dict.fromkeys(tree.roots.values(), 0), dict.fromkeys(tree.roots.values(), 0)
+    for node in tree.nodes():
+        _require(node.root is node.path()[0], f"{node.tokens}: its root is another one")
+        slots[node.root] += len(node.tokens)
+        cached[node.root] += 0 if node.users else len(node.tokens)
+    for holding in holdings:
+        slots[holding.node.root] += count_slots(holding.own)
+    for tenant, root in tree.roots.items():
+        _require(root.slots == slots[root], f"{tenant!r} has {slots[root]} slots, not {root.slots}")
+        _require(
+            root.cached == cached[root], f"{tenant!r} caches {cached[root]}, not {root.cached}"
+        )
 
 
 def _slots(runs: Iterable[Run]) -> list[int]:

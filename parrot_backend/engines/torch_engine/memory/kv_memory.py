@@ -58,7 +58,8 @@ class KVMemory:
     """Gives slots to sequences and keeps what they computed; not thread-safe.
 
     Every slot is free, held by a sequence (`used`) or only in the tree (`cached`). Slots are handed
-    out as long as there are free or cached ones: caching never keeps a sequence from running.
+    out as long as there are free or cached ones: caching never keeps a sequence from running. Where a
+    tenant may have only a `share` of them, its own cached ones make room for more.
     `expected` are the prefixes that will be needed, each of a tenant, by who needs it.
 
     Args:
@@ -103,22 +104,50 @@ class KVMemory:
         """Hold the longest prefix of `tokens` that the tenant has computed."""
         return Holding(self.tree.acquire(tenant, tokens))
 
-    def extend(self, holding: Holding, count: int) -> bool:
-        """Add `count` slots to `holding`; False, and nothing done, where `available` is less."""
-        if count > self.available:
+    def limit(self, share: float) -> int:
+        """Slots that a tenant with this share may have, used and cached together."""
+        return int(self.capacity * share)
+
+    def left_of_share(self, holding: Holding, share: float) -> int:
+        """Slots that the tenant of `holding` may still get, its own cached ones among them."""
+        root = holding.node.root
+        return self.limit(share) - root.slots + root.cached
+
+    def room(self, holding: Holding, share: float = 1.0) -> int:
+        """Slots that `extend` can give."""
+        return min(self.available, self.left_of_share(holding, share))
+
+    def extend(self, holding: Holding, count: int, share: float = 1.0) -> bool:
+        """Add `count` slots to `holding`; False, and nothing done, where there is no `room`."""
+        if count > self.room(holding, share):
             return False
+        root = holding.node.root
+        if (over := root.slots + count - self.limit(share)) > 0 and share < 1:
+            self._evict(over, root)
         if (missing := count - self.slots.free) > 0:
-            most = max(missing, self.capacity // _PARTS)
-            evicted = self.tree.evict(most, self.expected.values())
-            self.evicted += count_slots(evicted)
-            self.slots.release(evicted)
+            self._evict(missing)
         append_runs(holding.own, self.slots.allocate(count, holding.last_slot))
+        root.slots += count
         return True
+
+    def extend_spare(self, holding: Holding, most: int) -> int:
+        """Add at most `most` slots that are free, or cached for nobody expected; returns how many."""
+        if (missing := most - self.slots.free) > 0:
+            self._evict(missing, spare_only=True)
+        count = min(most, self.slots.free)
+        self.extend(holding, count)
+        return count
+
+    def _evict(self, missing: int, of: Node | None = None, *, spare_only: bool = False) -> None:
+        most = max(missing, self.capacity // _PARTS)
+        evicted = self.tree.evict(most, self.expected.values(), of, spare_only=spare_only)
+        self.evicted += count_slots(evicted)
+        self.slots.release(evicted)
 
     def shorten(self, holding: Holding, length: int) -> None:
         """Give back the slots behind the first `length` tokens, which are not in the tree."""
         holding.own, surplus = split_runs(holding.own, length - holding.node.end)
-        self.slots.release(surplus)
+        self._give_back(holding, surplus)
 
     def following(self, holding: Holding, tokens: Sequence[int], most: int) -> list[int]:
         """At most `most` tokens that were computed before after the shared part and `tokens`."""
@@ -128,16 +157,20 @@ class KVMemory:
         """Share the first of the own slots, in which `tokens` are computed, through the tree."""
         computed, holding.own = split_runs(holding.own, len(tokens))
         node, surplus = self.tree.extend(holding.node, tokens, computed)
-        self.slots.release(surplus)
+        self._give_back(holding, surplus)
         holding.move(node)
 
     def release(self, holding: Holding, tokens: list[int]) -> None:
         """Commit `tokens`, and let everything else go; the holding is dead then."""
         self.commit(holding, tokens)
-        self.slots.release(holding.own)
+        self._give_back(holding, holding.own)
         self.tree.release(holding.node)
 
     def forget(self, holding: Holding) -> None:
         """Let everything go without caching it: what was computed can't be trusted."""
-        self.slots.release(holding.own)
+        self._give_back(holding, holding.own)
         self.slots.release(self.tree.forget(holding.node))
+
+    def _give_back(self, holding: Holding, runs: list[Run]) -> None:
+        holding.node.root.slots -= count_slots(runs)
+        self.slots.release(runs)

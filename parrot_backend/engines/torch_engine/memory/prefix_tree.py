@@ -37,13 +37,28 @@ class Node:
     """A run of tokens below `parent`, and their slots.
 
     `end` tokens lie between the root and this node's end; `users` sequences hold it, counted also in
-    every node above.
+    every node above. A `root` also counts its tenant's `slots`, in the tree or a sequence's own, and
+    those of them that are `cached`.
     """
 
-    __slots__ = ("children", "end", "last_used", "parent", "runs", "tokens", "users")
+    __slots__ = (
+        "cached",
+        "children",
+        "end",
+        "last_used",
+        "parent",
+        "root",
+        "runs",
+        "slots",
+        "tokens",
+        "users",
+    )
 
     def __init__(self, parent: "Node | None", tokens: list[int], runs: list[Run]) -> None:
         self.parent = parent
+        self.root: Node = parent.root if parent else self
+        self.slots = 0
+        self.cached = 0
         self.tokens = tokens
         self.runs = runs
         self.children: dict[int, Node] = {}
@@ -137,7 +152,7 @@ class PrefixTree:
             step.users -= 1
             step.last_used = self._clock
             if not step.users:
-                self.cached += len(step.tokens)
+                self._count_cached(step, len(step.tokens))
             elif step.users == 1:
                 self.shared -= len(step.tokens)
         self._drop_empty_root(node)
@@ -151,22 +166,34 @@ class PrefixTree:
             node = node.parent
         return dropped
 
-    def evict(self, count: int, needed: Iterable[tuple[str, Sequence[int]]] = ()) -> list[Run]:
-        """Drop `count` cached tokens, or all, and return their slots.
+    def evict(
+        self,
+        count: int,
+        needed: Iterable[tuple[str, Sequence[int]]] = (),
+        of: Node | None = None,
+        *,
+        spare_only: bool = False,
+    ) -> list[Run]:
+        """Drop `count` cached tokens, or all, and return their slots; only those below the root `of`.
 
-        The least recently used go first, and prefixes that are `needed`, each of a tenant, last.
+        The least recently used go first, and prefixes that are `needed`, each of a tenant, last, or
+        never where only what is to spare may go.
         """
         keep: dict[Node, int] = {}
         for tenant, tokens in needed:
             for node, shared in self._matching(tenant, tokens):
                 keep[node] = max(shared, keep.get(node, 0))
-        evicted = self._evict(count, keep)
-        missing = count - count_slots(evicted)
-        return evicted + self._evict(missing, {}) if keep and missing > 0 else evicted
+        evicted = self._evict(count, keep, of)
+        missing = 0 if spare_only else count - count_slots(evicted)
+        return evicted + self._evict(missing, {}, of) if keep and missing > 0 else evicted
 
-    def _evict(self, count: int, keep: dict[Node, int]) -> list[Run]:
+    def _evict(self, count: int, keep: dict[Node, int], of: Node | None) -> list[Run]:
         """Drop at most `count` cached tokens, without the first `keep` of a node."""
-        heap = [(leaf.last_used, id(leaf), leaf) for leaf in self.leaves if not leaf.users]
+        heap = [
+            (leaf.last_used, id(leaf), leaf)
+            for leaf in self.leaves
+            if not leaf.users and of in (None, leaf.root)
+        ]
         heapq.heapify(heap)
         evicted: list[Run] = []
         while count > 0 and heap:
@@ -189,10 +216,14 @@ class PrefixTree:
 
     def _hold(self, node: Node) -> None:
         if not node.users:
-            self.cached -= len(node.tokens)
+            self._count_cached(node, -len(node.tokens))
         elif node.users == 1:
             self.shared += len(node.tokens)
         node.users += 1
+
+    def _count_cached(self, node: Node, more: int) -> None:
+        self.cached += more
+        node.root.cached += more
 
     def _grow(self, node: Node, tokens: list[int], runs: list[Run]) -> Node:
         """A sequence's growing prompt stays one node as long as nobody shares or continues it."""
@@ -225,7 +256,8 @@ class PrefixTree:
     def _cut(self, node: Node, keep: int) -> list[Run]:
         """Shorten a cached leaf to its first `keep` tokens; with none it leaves the tree."""
         kept, dropped = split_runs(node.runs, keep)
-        self.cached -= len(node.tokens) - keep
+        self._count_cached(node, keep - len(node.tokens))
+        node.root.slots -= len(node.tokens) - keep
         if keep == 0 and node.parent is not None:
             del node.parent.children[node.tokens[0]]
             self.size -= 1

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from heapq import merge
 
-from parrot_backend.engines.torch_engine.memory.kv_memory import KVMemory
+from parrot_backend.engines.torch_engine.memory.kv_memory import Holding, KVMemory
 from parrot_backend.engines.torch_engine.memory.prefix_tree import common_length
+from parrot_backend.engines.torch_engine.schedule.ahead import AheadWork, PrefillAhead
 from parrot_backend.engines.torch_engine.schedule.sequence import Sequence, urgency
 
 # Computing fewer tokens twice costs less than the step that waiting for them takes.
@@ -60,6 +61,7 @@ class BatchScheduler:
     """
 
     def __init__(self, memory: KVMemory, max_batch: int, prefill_budget: int) -> None:
+        self.ahead = PrefillAhead(memory)
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.shared = 0
@@ -70,7 +72,7 @@ class BatchScheduler:
     @property
     def busy(self) -> bool:
         """Whether there is anything to compute."""
-        return bool(self.running or self.waiting)
+        return bool(self.running or self.waiting or self.ahead.busy)
 
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence; the KV memory must be able to hold its tokens."""
@@ -79,6 +81,7 @@ class BatchScheduler:
 
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out, wherever it is; what it computed stays cached."""
+        self.ahead.wake()
         if sequence.holding is None:
             self.waiting.remove(sequence)
             self._memory.unexpect(sequence)
@@ -100,14 +103,20 @@ class BatchScheduler:
         sequence can take that of all others.
 
         Raises:
-            RuntimeError: nothing runs or waits.
+            RuntimeError: nothing of what runs or waits can go on.
         """
         self._make_way()
         works = self._plan_decodes() + self._plan_prefills()
-        if not works:
+        if not works and (self.running or self.waiting):
             raise RuntimeError("there is nothing that a step could compute")
         self._add_drafts([work for work in works if work.count == work.sequence.remaining])
         return works
+
+    def plan_ahead(self, works: list[Work]) -> AheadWork | None:
+        """What is computed ahead beside a plan's works: nothing where any of them is a prompt."""
+        if self.waiting or any(work.count > 1 for work in works):
+            return None
+        return self.ahead.plan(sum(work.count + len(work.draft) for work in works))
 
     def _make_way(self) -> None:
         """Where the batch is full, who waits first takes the place of who runs with a lower priority.
@@ -117,25 +126,41 @@ class BatchScheduler:
         if not self.waiting or len(self.running) < self._max_batch:
             return
         first, last = self.waiting[0], self.running[-1]
-        if last.priority < first.priority and not self._is_being_computed(first):
+        if last.priority >= first.priority or self._is_being_computed(first):
+            return
+        holding = self._memory.acquire(first.tenant, first.tokens[:-1])
+        if _akin(first, last) or self._fits_share(first, holding):
             self._preempt(last)
+        self._memory.release(holding, [])
 
     def _plan_decodes(self) -> list[Work]:
         decoding = [sequence for sequence in self.running if sequence.decoding]
         return [Work(sequence, 1) for sequence in decoding if self._secure_slot(sequence)]
 
     def _secure_slot(self, sequence: Sequence) -> bool:
-        """A slot for the next token, if need be from those who come last; False if that is itself."""
-        while sequence.holding and not self._memory.extend(sequence.holding, 1):
-            self._preempt(self.running[-1])
+        """A slot for the next token, if need be from those who come last; False if that is itself.
+
+        A tenant that has its share takes from nobody but itself.
+        """
+        while sequence.holding and not self._extend(sequence, 1):
+            full = not self._memory.available
+            self._preempt(next(s for s in reversed(self.running) if full or _akin(s, sequence)))
         return sequence.holding is not None
+
+    def _extend(self, sequence: Sequence, count: int) -> bool:
+        holding = sequence.holding
+        return holding is not None and self._memory.extend(holding, count, sequence.kv_share)
+
+    def _room(self, sequence: Sequence) -> int:
+        holding = sequence.holding
+        return self._memory.room(holding, sequence.kv_share) if holding else 0
 
     def _plan_prefills(self) -> list[Work]:
         works: list[Work] = []
         budget = self._prefill_budget
         for sequence in self._prompts():
-            count = min(sequence.remaining, budget, self._memory.available)
-            if sequence.holding and count and self._memory.extend(sequence.holding, count):
+            count = min(sequence.remaining, budget, self._room(sequence))
+            if count > 0 and self._extend(sequence, count):
                 works.append(Work(sequence, count))
                 budget -= count
             if not budget:
@@ -149,7 +174,7 @@ class BatchScheduler:
         """
         forced, guessed = self._prefill_budget, _ROWS_WITH_DRAFTS - len(works)
         for work in works:
-            free = self._memory.available
+            free = max(0, self._room(work.sequence))
             work.draft = work.sequence.forced(min(forced, free))
             work.forced = bool(work.draft)
             if work.forced:
@@ -157,8 +182,7 @@ class BatchScheduler:
             else:
                 work.draft = self._guess(work.sequence, min(guessed, free), len(works))
                 guessed -= len(work.draft)
-            if work.sequence.holding:
-                self._memory.extend(work.sequence.holding, len(work.draft))
+            self._extend(work.sequence, len(work.draft))
 
     def _guess(self, sequence: Sequence, most: int, rows: int) -> list[int]:
         most = min(most, sequence.room)
@@ -169,16 +193,43 @@ class BatchScheduler:
         return sequence.drafter.draft(most, rows, known)
 
     def _prompts(self) -> Iterator[Sequence]:
-        """Prompts that can go on, the most urgent first; those that wait are admitted on the way."""
+        """Prompts that can go on, the most urgent first; those that wait are admitted on the way.
+
+        One is admitted where there is room for all its tokens beside what the others still need. Who
+        waits for that keeps everybody behind it waiting, and who waits for room in its tenant's share
+        only those of the same tenant.
+        """
         prefilling = [sequence for sequence in self.running if not sequence.decoding]
-        admitting = True
+        admitting, over_share = True, set[str]()
         for sequence in merge(prefilling, list(self.waiting), key=urgency):
             if sequence.holding:
                 yield sequence
-            elif admitting and not self._is_being_computed(sequence):
-                admitting = self._admit(sequence)
-                if admitting:
-                    yield sequence
+                continue
+            admitting = admitting and len(self.running) < self._max_batch
+            if not admitting or sequence.tenant in over_share or self._is_being_computed(sequence):
+                continue
+            # The last token is computed always: its logits choose the next one.
+            holding = self._memory.acquire(sequence.tenant, sequence.tokens[:-1])
+            if not self._fits_share(sequence, holding):
+                over_share.add(sequence.tenant)
+            elif not self._fits(sequence, holding):
+                admitting = False
+            else:
+                self._start(sequence, holding)
+                yield sequence
+                continue
+            self._memory.release(holding, [])
+
+    def _fits(self, sequence: Sequence, holding: Holding) -> bool:
+        promised = sum(_missing_slots(other) for other in self.running)
+        return len(sequence.tokens) - holding.length + promised <= self._memory.available
+
+    def _fits_share(self, sequence: Sequence, holding: Holding) -> bool:
+        if sequence.kv_share >= 1:
+            return True
+        promised = sum(_missing_slots(other) for other in self.running if _akin(other, sequence))
+        left = self._memory.left_of_share(holding, sequence.kv_share)
+        return len(sequence.tokens) - holding.length + promised <= left
 
     def _is_being_computed(self, sequence: Sequence) -> bool:
         """Whether a running prompt is about to compute tokens that `sequence` needs next."""
@@ -192,21 +243,12 @@ class BatchScheduler:
             and other.priority >= sequence.priority
         )
 
-    def _admit(self, sequence: Sequence) -> bool:
-        """Start a sequence, if there is room for all its tokens beside what the others still need."""
-        if len(self.running) >= self._max_batch:
-            return False
-        # The last token is computed always: its logits choose the next one.
-        holding = self._memory.acquire(sequence.tenant, sequence.tokens[:-1])
-        promised = sum(_missing_slots(other) for other in self.running)
-        if len(sequence.tokens) - holding.length + promised > self._memory.available:
-            self._memory.release(holding, [])
-            return False
+    def _start(self, sequence: Sequence, holding: Holding) -> None:
+        self.ahead.found(sequence.tenant, sequence.tokens, holding.length)
         self.shared += sequence.start(holding)
         self.waiting.remove(sequence)
         self._memory.unexpect(sequence)
         insort(self.running, sequence, key=urgency)
-        return True
 
     def _preempt(self, sequence: Sequence) -> None:
         """Send a running sequence back to wait; its tokens are kept, their keys and values cached."""
@@ -218,6 +260,11 @@ class BatchScheduler:
         tokens = sequence.uncommitted
         if holding := sequence.stop():
             self._memory.release(holding, tokens)
+
+
+def _akin(left: Sequence, right: Sequence) -> bool:
+    """Whether they have one tenant, whose share of the memory both take from."""
+    return left.tenant == right.tenant
 
 
 def _missing_slots(sequence: Sequence) -> int:

@@ -56,6 +56,7 @@ class Sequence:
         self.prompt_length = len(request.prompt)
         self.tenant = request.tenant
         self.priority = request.priority
+        self.kv_share = request.kv_share
         self.arrival = arrival
         self.sampler = sampler
         self.deliver = deliver

@@ -1,7 +1,8 @@
 """The engine without its thread: plan, compute, choose, tell."""
 
 import logging
-from collections.abc import Iterable
+from collections import abc
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from time import perf_counter
@@ -65,15 +66,23 @@ class Stepper:
         memory: the slots of the model's cache.
         max_batch: sequences that run at once.
         prefill_budget: prompt tokens computed per step.
+        prefill_ahead: whether what is expected is computed before it is asked for.
     """
 
     def __init__(
-        self, model: StepModel, memory: KVMemory, *, max_batch: int, prefill_budget: int
+        self,
+        model: StepModel,
+        memory: KVMemory,
+        *,
+        max_batch: int,
+        prefill_budget: int,
+        prefill_ahead: bool = True,
     ) -> None:
         self._model = model
         self.memory = memory
         self.max_batch = max_batch
         self._scheduler = BatchScheduler(memory, max_batch, prefill_budget)
+        self._prefills_ahead = prefill_ahead
         self._prefilled = 0
         self._generated = 0
         self._drafted = 0
@@ -109,6 +118,9 @@ class Stepper:
             tokens_drafted=self._drafted,
             tokens_accepted=self._accepted,
             tokens_forced=self._forced,
+            tokens_prefilled_ahead=self._scheduler.ahead.prefilled,
+            tokens_ahead_used=self._scheduler.ahead.used,
+            tokens_ahead_wasted=self._scheduler.ahead.wasted,
             kv_shared_tokens=self.memory.tree.shared,
             prefix_tree_nodes=self.memory.tree.size,
             steps=self._steps,
@@ -127,6 +139,17 @@ class Stepper:
             sequence.finished = True
             self._scheduler.remove(sequence)
 
+    def expect(self, who: Hashable, tenant: str, tokens: abc.Sequence[int]) -> None:
+        """Keep what there is of `tokens`, and compute the rest where there is room, for `who`."""
+        self.memory.expect(who, tenant, tokens)
+        if self._prefills_ahead:
+            self._scheduler.ahead.add(who, tenant, tokens)
+
+    def unexpect(self, who: Hashable) -> None:
+        """Forget that `who` is to come."""
+        self.memory.unexpect(who)
+        self._scheduler.ahead.forget(who)
+
     def fail_all(self, error: ParrotError) -> Deliveries:
         """End everything that runs or waits with `error`."""
         return [self._fail(sequence, error) for sequence in self.sequences]
@@ -139,16 +162,28 @@ class Stepper:
         Raises:
             RuntimeError: the stepper is not busy.
         """
+        if not self.busy:
+            raise RuntimeError("there is nothing that a step could compute")
         times = [perf_counter()]
         works = self._scheduler.plan()
+        ahead = self._scheduler.plan_ahead(works)
+        chunks = [_chunk(work) for work in works]
+        if ahead is not None:
+            chunks.append(Chunk(ahead.tokens, ahead.start, ahead.holding.runs, 0))
+        if not chunks:
+            return []
         times.append(perf_counter())
         try:
-            logits = self._model.forward([_chunk(work) for work in works])
+            logits = self._model.forward(chunks)
         except Exception as error:
             logger.exception("the forward pass failed")
+            if ahead is not None:
+                self._scheduler.ahead.failed(ahead)
             failure = EngineError(f"the forward pass failed: {error}")
             return [self._fail(work.sequence, failure) for work in works]
         times.append(perf_counter())
+        if ahead is not None:
+            self._scheduler.ahead.done(ahead)
         for work in works:
             self._advance(work)
         deliveries = self._choose([work for work in works if not work.sequence.remaining], logits)
@@ -217,8 +252,8 @@ class Stepper:
             return sequence, turn.error
         if sequence.finished:
             self._scheduler.remove(sequence)
-        elif len(sequence.tokens) > self.memory.capacity:
-            return self._fail(sequence, too_long_for(self.memory.capacity, len(sequence.tokens)))
+        elif len(sequence.tokens) > (room := self.memory.limit(sequence.kv_share)):
+            return self._fail(sequence, too_long_for(room, len(sequence.tokens)))
         elif sequence.holding:
             self.memory.shorten(sequence.holding, sequence.computed)
         return sequence, sequence.tell()
@@ -239,9 +274,9 @@ class Stepper:
 
 
 def too_long_for(capacity: int, tokens: int) -> KVMemoryError:
-    """The error of a sequence that the KV memory can't hold alone."""
+    """The error of a sequence for which the KV memory, or its tenant's share of it, is too small."""
     return KVMemoryError(
-        f"{tokens} tokens need KV memory and the engine has room for {capacity}: "
+        f"{tokens} tokens need KV memory and the engine has room for {capacity} of a tenant's: "
         "shorten the prompt, lower max_tokens, or give the engine more KV memory"
     )
 

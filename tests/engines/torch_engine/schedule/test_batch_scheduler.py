@@ -288,3 +288,64 @@ def test_any_mixture_gives_what_generate_gives(
             assert client.last.finish_reason
         if count:
             tiny_reference.check(client.prompt, client.tokens, count)
+
+
+def share_of(stepper: Any, tenant: str) -> int:
+    root = stepper.memory.tree.roots.get(tenant)
+    return root.slots if root else 0
+
+
+def test_a_tenant_has_no_more_than_its_share_used_and_cached(make_stepper: Make) -> None:
+    """Its cached prefixes go first, its sequences wait for one another, and others' go on."""
+    stepper = make_stepper(slots=400)
+    other = stepper.add([9] * 100, greedy(60), tenant="other")
+    clients = [
+        stepper.add([5 + n] * 60, greedy(20), tenant="small", kv_share=0.25) for n in range(5)
+    ]
+    most, together = 0, 0
+    while stepper.stepper.busy:
+        stepper.step()
+        most = max(most, share_of(stepper, "small"))
+        together = max(together, sum(bool(c.sequence.holding) for c in clients))
+    assert 70 <= most <= 100
+    assert together == 1
+    assert [len(client.tokens) for client in clients] == [20] * 5
+    assert share_of(stepper, "other") == len(other.prompt + other.tokens) - 1
+    assert stepper.stepper.stats.tokens_evicted > 0
+
+
+def test_sequences_of_one_share_make_room_for_one_another(
+    make_stepper: Make, tiny_reference: Any
+) -> None:
+    """They start together and grow over it: the last gives way, and not the other tenant's."""
+    stepper = make_stepper(slots=400)
+    small = [stepper.add([5 + n] * 10, greedy(60), tenant="small", kv_share=0.25) for n in range(2)]
+    other = stepper.add([9] * 100, greedy(60), -1, tenant="other")
+    while stepper.stepper.busy:
+        stepper.step()
+        assert share_of(stepper, "small") <= 100
+        assert other.sequence.holding or other.sequence.finished
+    assert stepper.preemptions > 0
+    for client in [*small, other]:
+        tiny_reference.check(client.prompt, client.tokens, 60)
+
+
+def test_an_answer_that_outgrows_its_share_ends_with_an_error(make_stepper: Make) -> None:
+    stepper = make_stepper(slots=400)
+    client = stepper.add([5] * 90, greedy(60), tenant="small", kv_share=0.25)
+    stepper.run()
+    assert isinstance(client.last, KVMemoryError)
+    assert "room for 100 of a tenant's" in client.last.message
+
+
+def test_who_waits_for_its_share_takes_nobodys_place(make_stepper: Make) -> None:
+    stepper = make_stepper(slots=400, max_batch=2)
+    running = stepper.add([5] * 80, greedy(15), 2, tenant="small", kv_share=0.25)
+    other = stepper.add([9] * 20, greedy(60), tenant="other")
+    stepper.step()
+    waiting = stepper.add([6] * 80, greedy(15), 1, tenant="small", kv_share=0.25)
+    while not running.sequence.finished:
+        stepper.step()
+        assert other.sequence.holding
+    stepper.run()
+    assert len(waiting.tokens) == 15

@@ -149,12 +149,12 @@ class StepperMachine(RuleBasedStateMachine):
     @rule(prompt=prompts, tenant=tenants)
     def expect(self, prompt: list[int], tenant: str) -> None:
         self.expectations.append(object())
-        self.stepper.memory.expect(self.expectations[-1], tenant, prompt)
+        self.stepper.stepper.expect(self.expectations[-1], tenant, prompt)
 
     @precondition(lambda self: self.expectations)
     @rule(number=numbers)
     def unexpect(self, number: int) -> None:
-        self.stepper.memory.unexpect(self.expectations.pop(number % len(self.expectations)))
+        self.stepper.stepper.unexpect(self.expectations.pop(number % len(self.expectations)))
 
     @precondition(lambda self: self.stepper.memory.cached)
     @rule(count=st.integers(1, 40))
@@ -200,6 +200,9 @@ class StepperMachine(RuleBasedStateMachine):
             drafted=stats.tokens_drafted,
             accepted=stats.tokens_accepted,
             forced=stats.tokens_forced,
+            ahead=stats.tokens_prefilled_ahead,
+            used=stats.tokens_ahead_used,
+            wasted=stats.tokens_ahead_wasted,
         )
 
 
