@@ -30,7 +30,11 @@ class Take(Protocol):
         ...
 
 
-def start(request: HasChoices[LLMRequest], take: Take, scope: CallScope) -> list[Call]:
+# As many as are started before others have a turn.
+_AT_ONCE = 64
+
+
+async def start(request: HasChoices[LLMRequest], take: Take, scope: CallScope) -> list[Call]:
     """Start a call for each choice that is asked for; all or none.
 
     Several are siblings: of each other, or of those in the group that the scope names.
@@ -46,7 +50,9 @@ def start(request: HasChoices[LLMRequest], take: Take, scope: CallScope) -> list
     try:
         for choice in choices:
             calls.append(take(choice, scope))
-    except Exception:
+            if not len(calls) % _AT_ONCE:
+                await asyncio.sleep(0)
+    except BaseException:
         for call in calls:
             call.abandon()
         raise

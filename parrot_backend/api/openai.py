@@ -22,7 +22,7 @@ async def chat_completions(
     body: ChatRequest, http: Request, take: Taker, scope: InScope
 ) -> Response:
     """Answer a chat request; inside a session, an equal planned call is claimed."""
-    return await answer(http, start(body, take, scope), body)
+    return await answer(http, await start(body, take, scope), body)
 
 
 @router.get("/models", responses=errors())

@@ -54,7 +54,8 @@ async def open_session(
             try:
                 await session.submit(body.program)
             except BaseException:
-                tenancy.close(session.id)
+                if not session.closed:
+                    tenancy.close(session.id)
                 raise
         return session.view()
 
@@ -124,7 +125,7 @@ async def run_or_claim(
     session_id: str, body: ChatRequest, http: Request, scope: InScope
 ) -> Response:
     """Run one call, or claim the planned call that is equal to it."""
-    calls = start(body, tenancy_of(http).get(session_id).take, scope)
+    calls = await start(body, tenancy_of(http).get(session_id).take, scope)
     return await answer(http, calls, body)
 
 

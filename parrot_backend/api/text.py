@@ -20,7 +20,7 @@ async def completions(
     body: CompletionRequest, http: Request, take: Taker, scope: InScope
 ) -> Response:
     """Go on from raw prompts, one or many; those of one request run together."""
-    calls = start(body, take, scope)
+    calls = await start(body, take, scope)
     return await answer(http, calls, body, TextShape(body.n or 1))
 
 

@@ -7,8 +7,9 @@ from typing import Literal, Protocol
 from parrot_backend.engines.base import Delta, EngineStats, ModelCard
 from parrot_backend.wire.text_protocol import LLMRequest
 
-EndpointState = Literal["starting", "ready", "draining", "dead"]
-"""It takes jobs while it is `ready`. A `dead` one may come back, by way of `starting`."""
+EndpointState = Literal["starting", "ready", "draining", "dead", "failed"]
+"""It takes jobs while it is `ready`. A `dead` one may come back, by way of `starting`; one that has
+`failed` does not."""
 
 
 @dataclass(frozen=True, slots=True)

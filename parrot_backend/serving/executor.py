@@ -394,6 +394,7 @@ class Executor:
         call.request, call.dependent = request, dependent
         if (earlier := rewritten(self.graph, planned)) is not None:
             call.draft = self.planned[earlier.id].tokens
+        self._dispatcher.limit_time(call)  # also of one that waits for room in its group
         self._concurrency.enter(call)
         if call.dispatched is None and not call.ended:
             self._events.add("call_queued", call.id)

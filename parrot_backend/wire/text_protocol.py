@@ -16,7 +16,7 @@ from parrot_backend.wire.protocol import ChatRequest, StreamOptions
 from parrot_backend.wire.tools import Tool
 from parrot_backend.wire.unicode import Unicode, checked_json
 
-Tokens = Annotated[list[TokenId], Field(min_length=1)]
+Tokens = Annotated[list[TokenId], Field(min_length=1, max_length=2**18)]
 Prompt = str | Tokens
 
 # OpenAI's default of this route; a text without a chat template seldom ends by itself.

@@ -374,18 +374,18 @@ def test_a_client_that_leaves_ends_its_call(
     assert http.get("/v1/stats").json()["running"] == 0
 
 
-def test_a_client_that_leaves_takes_its_session_s_plan(
+def test_the_plan_of_a_client_that_leaves_and_is_silent_ends(
     url: str, http: httpx.Client, scripted: ScriptedEngine
 ) -> None:
     scripted.hold("1:abc")
     scripted.hold("2:xyz")
-    session = http.post("/v1/sessions", json={"program": PROGRAM}).json()["id"]
+    session = http.post("/v1/sessions", json={"program": PROGRAM, "grace": 1}).json()["id"]
     path = f"{url}/v1/sessions/{session}/calls"
     with httpx.stream("POST", path, json=chat("1:abc", stream=True)) as answer:
         lines = answer.iter_lines()
         next(lines)
         assert scripted.running == 2
-    assert eventually(lambda: scripted.running == 0)
+    assert eventually(lambda: scripted.running == 0, timeout=15)
     assert http.get(f"/v1/sessions/{session}").json()["cancelled"] == 3
     scripted.held.clear()
 

@@ -20,8 +20,8 @@ END_SECONDS = 5.0
 class Supervisor:
     """Starts children after `recipe`, one at a time, and tells who watches of each change of state.
 
-    Between two children there is a delay (`Backoff`). Where several in a row don't start at all, it is
-    dead for good.
+    Between two children there is a delay (`Backoff`). Where several in a row don't start at all, it has
+    failed.
     """
 
     def __init__(self, recipe: Recipe, hang_seconds: float) -> None:
@@ -80,7 +80,7 @@ class Supervisor:
             await asyncio.wait((self._keeping,), timeout=END_SECONDS if connection else 0)
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
-        if self.state != "dead":
+        if self.state not in ("dead", "failed"):
             self._become("dead")
 
     def _become(self, state: EndpointState) -> None:
@@ -124,4 +124,5 @@ class Supervisor:
                 self._become("ready")
                 return self.connection
         logger.error("gave up after %d failed starts", MAX_FAILED_STARTS)
+        self._become("failed")
         return None

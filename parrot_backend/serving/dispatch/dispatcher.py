@@ -120,6 +120,13 @@ class Dispatcher:
         self._quotas.take(call.tenant)
         call.at_end(partial(self._ended, call))
 
+    def limit_time(self, call: Call) -> None:
+        """Give a tracked call its deadline, from now on; `enter` does so where nobody has before."""
+        ticket = self._tickets[call]
+        if ticket.deadline is None:
+            loop = asyncio.get_running_loop()
+            ticket.deadline = loop.call_later(self._limits.call_seconds, self._expire, call)
+
     def enter(self, call: Call) -> None:
         """Queue a rendered call that is tracked; where a slot is free, one runs at once."""
         if call.ended:
@@ -127,10 +134,11 @@ class Dispatcher:
         if self._closed:
             call.end("cancelled", _closing())
             return
+        if self.endpoint.state == "failed":
+            call.end("failed", _gone())
+            return
+        self.limit_time(call)
         call.queue()
-        loop = asyncio.get_running_loop()
-        ticket, seconds = self._tickets[call], self._limits.call_seconds
-        ticket.deadline = loop.call_later(seconds, self._expire, call)
         self._policy.enter(call)
         self._fill()
 
@@ -198,6 +206,10 @@ class Dispatcher:
     def _state_changed(self) -> None:
         if self.endpoint.state != "ready":
             self._prefixes.forget()
+        if self.endpoint.state == "failed":
+            for call in [*self._tickets]:
+                if call.state == "queued":
+                    call.end("failed", _gone())
         self._fill()
 
     def _return(self, calls: list[Call]) -> None:
@@ -223,7 +235,13 @@ class Dispatcher:
         ticket.attempt = attempt
         self._attempts.add(attempt)
         self._running[turn.tier] += 1
-        job = Job(request, turn.priority, call.tenant.name, call.draft)
+        job = Job(
+            request,
+            turn.priority,
+            call.tenant.name,
+            call.draft,
+            kv_share=call.tenant.kv_share or 1.0,
+        )
         work = self._run(attempt, job)
         attempt.task = asyncio.create_task(work, name=f"call {call.id}")
         attempt.task.add_done_callback(lambda _: self._stopped(attempt))
@@ -314,6 +332,10 @@ class Dispatcher:
             self._free(ticket.attempt)
         else:
             ticket.attempt.stop()
+
+
+def _gone() -> EndpointLostError:
+    return EndpointLostError("the engine could not be started again: the server's log says why")
 
 
 def _closing() -> UnavailableError:
