@@ -209,16 +209,21 @@ class Executor:
         """As `stop_plan`; and nobody will wait for a variable any more."""
         self._closed = error
         self.stop_plan(error)
-        self._worklist.add(self.variables.fail_rest, error)
-        self._worklist.add(self._forget)
+        self._claimable.clear()
+        for name in self.variables.names:
+            self._worklist.add(self._abandon, name, error)
+        for call in self.calls:
+            self._worklist.add(self._forget, call)
         self._worklist.run()
 
-    def _forget(self) -> None:
-        """What nobody can ask for any more."""
-        self._claimable.clear()
-        for call in self.calls:
-            if call.ended and not call.readers:
-                call.forget()
+    def _abandon(self, name: str, error: CancelledCallError) -> None:
+        if not self.variables.settled(name):
+            self.variables.fail(name, error)
+
+    def _forget(self, call: Call) -> None:
+        """Nobody can ask for it any more."""
+        if call.ended and not call.readers:
+            call.forget()
 
     async def settled(self) -> None:
         """Wait until all that follows from what has happened is done."""

@@ -4,9 +4,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import islice
 
 from parrot_backend.endpoints.base import Endpoint
-from parrot_backend.program.render import render_beginning
+from parrot_backend.program.render import render_beginning, rendered_length
 from parrot_backend.serving.call import Call
 from parrot_backend.wire.errors import ParrotError
 from parrot_backend.wire.messages import VariableSegment
@@ -16,6 +18,7 @@ from parrot_backend.wire.protocol import SemanticCall
 _EXAMPLES = "0", "a"
 # The beginnings that one session has made ready at once; those of calls that come later can wait.
 _MOST = 256
+_GROWTH = 1.25
 
 
 class _Beginning:
@@ -26,8 +29,39 @@ class _Beginning:
         self.calls: set[Call] = set()
 
 
+class _Prompt:
+    """How far the prompt of a call is known: `characters` of it, up to the variable `stop`.
+
+    Its segments are gone through once, however often one more of its variables is there.
+    """
+
+    def __init__(self, planned: SemanticCall, texts: Sequence[str]) -> None:
+        self.planned = planned
+        self.texts = texts
+        self.characters = 0
+        self.told = -1
+        self.stop: str | None = None
+        self._rest = (segment for message in planned.messages for segment in message.content)
+
+    def advance(self, values: Mapping[str, str]) -> None:
+        """Go on to the next variable that has no value."""
+        if self.stop is not None:
+            self.characters += len(values[self.stop])
+        self.stop = None
+        for segment in self._rest:
+            if isinstance(segment, VariableSegment) and segment.name not in values:
+                self.stop = segment.name
+                return
+            self.characters += rendered_length([segment], values, self.texts)
+
+    @property
+    def worth_telling(self) -> bool:
+        """Whether so much more is known that it is worth being told: in all, what is told is linear."""
+        return self.characters > _GROWTH * self.told
+
+
 class Expectations:
-    """Those of one session. A call's begins anew when one more of its leading inputs is there.
+    """Those of one session. A call begins anew where much more of its prompt is known.
 
     Args:
         endpoint: is told.
@@ -39,25 +73,26 @@ class Expectations:
         self._endpoint = endpoint
         self._tenant = tenant
         self._values = values
-        self._planned: dict[Call, tuple[SemanticCall, Sequence[str]]] = {}
-        self._stops: dict[str, list[Call]] = {}
+        self._prompts: dict[Call, _Prompt] = {}
+        self._stopped: dict[str, list[Call]] = {}
         self._beginnings: dict[str, _Beginning] = {}
         self._of_call: dict[Call, str] = {}
         self._new: deque[Call] = deque()
         self._task: asyncio.Task[None] | None = None
 
     def add(self, calls: Iterable[tuple[Call, SemanticCall]], texts: Sequence[str]) -> None:
-        """Expect calls of one program, which has shared `texts`."""
+        """Expect calls of one program, which has shared `texts`; of very many, the first."""
         if not self._endpoint.card.pins:
             return
-        for call, planned in calls:
-            self._planned[call] = planned, texts
+        for call, planned in islice(calls, max(0, _MOST - len(self._prompts))):
+            self._prompts[call] = _Prompt(planned, texts)
+            call.at_end(partial(self._forget, call))
             self._new.append(call)
         self._tell()
 
     def settled(self, variable: str) -> None:
-        """A variable has its value, so that some prompts are known further."""
-        if calls := self._stops.pop(variable, None):
+        """A variable is settled, so that some prompts are known further."""
+        if calls := self._stopped.pop(variable, None):
             self._new.extend(calls)
             self._tell()
 
@@ -70,40 +105,39 @@ class Expectations:
         try:
             while self._new:
                 call = self._new.popleft()
-                if call.state == "waiting" and len(self._of_call) < _MOST:
+                if call.state == "waiting":
                     with suppress(ParrotError):  # the call itself will say what is wrong with it
-                        self._expect(call)
-                else:
-                    self._planned.pop(call, None)
+                        self._go_on(call, self._prompts[call])
                 await asyncio.sleep(0)
         finally:
             self._task = None
 
-    def _expect(self, call: Call) -> None:
-        planned, texts = self._planned[call]
-        examples = [render_beginning(planned, self._values, e, texts) for e in _EXAMPLES]
+    def _go_on(self, call: Call, prompt: _Prompt) -> None:
+        prompt.advance(self._values)
+        if prompt.stop is not None:
+            self._stopped.setdefault(prompt.stop, []).append(call)
+            if prompt.worth_telling:
+                prompt.told = prompt.characters
+                self._expect(call, prompt)
+
+    def _expect(self, call: Call, prompt: _Prompt) -> None:
+        """What is known longer is told before what was is forgotten, and so takes it over."""
+        examples = [
+            render_beginning(prompt.planned, self._values, e, prompt.texts) for e in _EXAMPLES
+        ]
         key, before = examples[0].claim_key(), self._of_call.get(call)
         if (beginning := self._beginnings.get(key)) is None:
             forget = self._endpoint.expect(examples, self._tenant)
             beginning = self._beginnings[key] = _Beginning(forget)
         beginning.calls.add(call)
         self._of_call[call] = key
-        if (stop := self._stop(planned)) is not None:
-            self._stops.setdefault(stop, []).append(call)
-        if before is None:
-            call.at_end(lambda: self._forget(call))
-        elif before != key:
+        if before is not None and before != key:
             self._leave(call, before)
 
-    def _stop(self, planned: SemanticCall) -> str | None:
-        """The first variable of a prompt that has no value yet."""
-        segments = (segment for message in planned.messages for segment in message.content)
-        names = (s.name for s in segments if isinstance(s, VariableSegment))
-        return next((name for name in names if name not in self._values), None)
-
     def _forget(self, call: Call) -> None:
-        self._planned.pop(call, None)
-        self._leave(call, self._of_call.pop(call))
+        del self._prompts[call]
+        if (key := self._of_call.pop(call, None)) is not None:
+            self._leave(call, key)
 
     def _leave(self, call: Call, key: str) -> None:
         beginning = self._beginnings[key]

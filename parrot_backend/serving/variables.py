@@ -109,11 +109,10 @@ class Variables:
                     wait.set_result(None)
         self._untold.clear()
 
-    def fail_rest(self, error: ParrotError) -> None:
-        """What is not settled never will be."""
-        for name in self._names:
-            if not self.settled(name):
-                self.fail(name, error)
+    @property
+    def names(self) -> list[str]:
+        """All of them, in the order in which they were declared."""
+        return list(self._names)
 
     @property
     def room(self) -> int:

@@ -1,7 +1,7 @@
 """Attempts: one run of a call each, and what it takes that another one goes on from it."""
 
 import asyncio
-import secrets
+import random
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -104,7 +104,7 @@ async def run(
 
 def seed_for(request: LLMRequest, card: Card) -> int | None:
     """A seed for a request that is sampled without one, where it makes its answer come again."""
-    return secrets.randbits(63) if card.repeatable and not _is_fixed(request) else None
+    return random.getrandbits(63) if card.repeatable and not _is_fixed(request) else None
 
 
 def prepare_another(call: Call, job: Job) -> None:
