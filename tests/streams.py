@@ -154,7 +154,7 @@ def _serve(tokens: int, pace: float, *, apart: bool) -> None:
     )
     if apart:
         from parrot_backend.endpoints.process.endpoint import ProcessEndpoint
-        from parrot_backend.endpoints.process.factories import Recipe
+        from parrot_backend.endpoints.process.recipe import Recipe
 
         options = {"tokens": tokens, "pace": pace}
         endpoint = ProcessEndpoint(Recipe(options, "tests.streams:PacedEngine"))

@@ -189,7 +189,6 @@ class Call:
     def tell_end(self) -> None:
         """Let the readers see the end; they get the call's error where it has one."""
         self._visible, self._told = len(self._deltas), True
-        self._compact()
         self._wake()
 
     def at_end(self, act: Callable[[], None]) -> None:
@@ -231,7 +230,6 @@ class Call:
                     position += 1
         finally:
             self.readers -= 1
-            self._compact()
             self.abandon()
         if self.error is not None:
             raise self.error
@@ -268,22 +266,6 @@ class Call:
     def _move(self, state: CallState) -> None:
         before, self.state = self.state, state
         self._owner.moved(self, before)
-
-    def _compact(self) -> None:
-        """Keep an answer that has ended as one delta, where nobody is in the middle of it."""
-        if self._told and not self.readers and len(self._deltas) > 1:
-            last = self._deltas[-1]
-            whole = Delta(
-                self.text,
-                tuple(self.tokens),
-                last.cached_tokens,
-                last.finish_reason,
-                tuple(self.logprobs),
-                self.started,
-                tuple(piece for delta in self._deltas for piece in delta.tool_calls),
-                last.prompt_tokens,
-            )
-            self._deltas, self._visible = [whole], 1
 
     def _wake(self) -> None:
         if self._news is not None:

@@ -58,7 +58,7 @@ class Caller:
 @pytest.fixture(scope="module")
 def callers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Caller]]:
     folder = tmp_path_factory.mktemp("tenants")
-    shape = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 6}
+    shape = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4}
     model = save_tiny(
         LlamaConfig(**TINY | shape | {"max_position_embeddings": 2048}), folder / "model"
     )
@@ -104,6 +104,7 @@ class Probes:
         return math.sqrt((known + fresh + 1) / (12 * known * fresh))
 
 
+@pytest.mark.timeout(900)
 def test_time_tells_a_tenant_of_its_own_prompts_and_of_no_others(
     callers: dict[str, Caller],
 ) -> None:

@@ -285,14 +285,13 @@ async def test_a_program_may_use_the_names_of_other_requests(session: Session) -
 # What is kept
 
 
-async def test_an_answer_is_kept_once_and_no_longer_than_it_can_be_asked_for(
+async def test_an_answer_is_kept_no_longer_than_it_can_be_asked_for(
     core: ServingCore, session: Session
 ) -> None:
     await session.submit(Program(calls=[call("a", "abc"), call("b", "xyz")]))
     await session.read_variable("a.out", 5)
     await session.read_variable("b.out", 5)
     claimed, unclaimed = session.take(request("abc")), session._executor.planned["b"]
-    assert len(claimed._deltas) == len(unclaimed._deltas) == 1, "tokens are not kept one by one"
     assert await text_of(claimed) == "cba"
     claimed.release()
     unclaimed.release()
