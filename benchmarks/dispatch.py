@@ -107,6 +107,7 @@ async def of_dispatcher(policy: Policy, waiting: list[Call]) -> tuple[float, flo
     dispatcher = Dispatcher(endpoint, limits, policy)
 
     def enter(call: Call) -> None:
+        dispatcher.admit(call.tenant, 1)
         dispatcher.track(call)
         dispatcher.enter(call)
 

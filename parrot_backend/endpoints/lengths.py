@@ -11,7 +11,12 @@ def check_length(request: LLMRequest, model: ModelCard) -> None:
     Raises:
         ContextLengthError: it can't fit the context.
     """
-    longest, count = model.longest_text, characters(request)
+    check_characters(characters(request), model)
+
+
+def check_characters(count: int, model: ModelCard) -> None:
+    """As `check_length`, of a prompt with so many characters."""
+    longest = model.longest_text
     if longest is not None and count > longest:
         raise ContextLengthError(
             f"the prompt has {count} characters and {model.name!r} has a context of "

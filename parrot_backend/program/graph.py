@@ -48,6 +48,11 @@ class Graph:
         return self._contents.characters
 
     @property
+    def literals(self) -> int:
+        """Characters of all literal texts, shared ones once."""
+        return self._contents.literals
+
+    @property
     def sites(self) -> dict[str, str]:
         """The call sites by call id."""
         return self._contents.sites

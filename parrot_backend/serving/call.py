@@ -182,9 +182,11 @@ class Call:
         if self.ended:
             return
         self.error, self.finished = error, time.time()
-        self._move(state)
-        while self._at_end:
-            self._at_end.pop()()
+        try:
+            self._move(state)
+        finally:  # whatever the owner does wrong, nothing stays held
+            while self._at_end:
+                self._at_end.pop()()
 
     def tell_end(self) -> None:
         """Let the readers see the end; they get the call's error where it has one."""

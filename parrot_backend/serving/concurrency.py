@@ -111,8 +111,8 @@ class Concurrency:
         self._wait(call)
         self._fill()
 
-    def claimed(self, call: Call) -> None:
-        """Somebody reads the call: if it waits, it goes before those that nobody reads."""
+    def rerank(self, call: Call) -> None:
+        """The call's rank is another, or somebody reads it: if it waits, its place is another too."""
         if call in self._waiting:
             self._wait(call)
 

@@ -1,6 +1,7 @@
 """`ServingCore`: the tenants of one server, over one endpoint."""
 
 import asyncio
+import logging
 
 from parrot_backend.endpoints.base import Endpoint
 from parrot_backend.serving.dispatch.dispatcher import Dispatcher
@@ -8,6 +9,8 @@ from parrot_backend.serving.dispatch.policy import Policy
 from parrot_backend.serving.limits import Limits
 from parrot_backend.serving.tenancy import Tenancy
 from parrot_backend.serving.tenants import EVERYBODY, Tenant
+
+logger = logging.getLogger(__name__)
 
 _EXPIRY_SECONDS = 2.0
 
@@ -41,8 +44,13 @@ class ServingCore:
         while True:
             shortest = min(self.limits.session_idle_seconds, self.limits.plan_grace_seconds)
             await asyncio.sleep(min(shortest / 4, _EXPIRY_SECONDS))
-            for tenancy in self._tenancies.values():
-                tenancy.expire()
+            for tenancy in list(self._tenancies.values()):
+                try:
+                    tenancy.expire()
+                except Exception:
+                    logger.exception(
+                        "what '%s' no longer uses can't be closed", tenancy.tenant.name
+                    )
 
     async def aclose(self) -> None:
         """Close every session and end every call."""

@@ -10,12 +10,13 @@ sessions have their turns in between, and the end is told after it.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
+from parrot_backend.endpoints.lengths import characters, check_characters
 from parrot_backend.program.analysis import Analysis, Deduction, rewritten
 from parrot_backend.program.graph import Graph, Node
-from parrot_backend.program.render import render_call, render_transform
+from parrot_backend.program.render import call_length, render_call, render_transform
 from parrot_backend.program.transforms import JsonReader
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.concurrency import Concurrency
@@ -37,6 +38,9 @@ from parrot_backend.wire.errors import (
 )
 from parrot_backend.wire.protocol import Objective, Program, SemanticCall
 from parrot_backend.wire.views import CallState, EventKind
+
+MOST_RENDERED = 2**28
+"""Characters of the prompts of one session that wait or run, at most."""
 
 # Nodes of a program up to which it is taken in before anybody else has a turn.
 _LARGE = 200
@@ -85,7 +89,6 @@ class Executor:
         self._events = events
         self._ranking = ranking
         self._analysis = Analysis(self.graph, objective, dispatcher.lengths.expected)
-        self._adding = asyncio.Lock()
         self._closed: CancelledCallError | None = None
         self._on_use = on_use
         self._expectations = Expectations(dispatcher.endpoint, tenant.name, self.variables.values)
@@ -97,6 +100,8 @@ class Executor:
         self._asked: set[Call] = set()
         self._left: set[Call] = set()
         self._untold: list[Call] = []
+        self._reviewing = False
+        self._rendered = 0
 
     @property
     def calls(self) -> list[Call]:
@@ -106,13 +111,13 @@ class Executor:
     @property
     def in_use(self) -> bool:
         """Whether somebody reads one of its calls or waits for one of its variables now."""
-        reading = self.variables.readers or len(self._asked) > len(self._left)
-        return reading or self._adding.locked()
+        return self.variables.readers or len(self._asked) > len(self._left)
 
     async def add(self, program: Program) -> None:
         """Take a program in, whole or not at all, and start every call whose inputs are there.
 
-        A small one is in before anybody else has a turn; of a large one they have turns in between.
+        One at a time. A small one is in before anybody else has a turn; of a large one they have turns
+        in between, and it must not be cancelled.
 
         Raises:
             InvalidRequestError: the program does not hold together; `param` says where.
@@ -122,25 +127,25 @@ class Executor:
             OverloadedError: the server has no room for so many calls.
             QuotaError: the tenant may not have so many.
         """
-        large = len(program.calls) + len(program.transforms) > _LARGE
-        async with self._adding:
-            check = partial(self.graph.check, program)
-            checked = await asyncio.to_thread(check) if large else check()
-            if self._closed is not None:
-                raise self._closed
-            given = {name: value for name, value in program.variables.items() if value is not None}
-            self.variables.check_room(sum(map(len, given.values())), "variables")
-            self._dispatcher.admit(self._tenant, len(program.calls))
-            nodes = self.graph.commit(checked)
-            self._take_in(program, nodes, given)
-            place = partial(self._analysis.extend, nodes, self._is_live)
-            places = await asyncio.to_thread(place) if large else place()
-            for call_id, deduction in places.items():
-                self._worklist.add(self._rank, call_id, deduction)
-            for node in nodes:
-                self._worklist.add(self._begin, node)
-            self._worklist.add(self._expect, program)
-            self._worklist.run()
+        new = len(program.calls) + len(program.transforms)
+        check = partial(self.graph.check, program)
+        checked = await asyncio.to_thread(check) if new > _LARGE else check()
+        if self._closed is not None:
+            raise self._closed
+        given = {name: value for name, value in program.variables.items() if value is not None}
+        self.variables.check_room(sum(map(len, given.values())), "variables")
+        self._dispatcher.admit(self._tenant, len(program.calls))
+        nodes = self.graph.commit(checked)
+        self._take_in(program, nodes, given)
+        far = self._analysis.reach(new) > _LARGE
+        place = partial(self._analysis.extend, nodes, self._is_live)
+        places = await asyncio.to_thread(place) if far else place()
+        for call_id, deduction in places.items():
+            self._worklist.add(self._rank, call_id, deduction)
+        for node in nodes:
+            self._worklist.add(self._begin, node)
+        self._worklist.add(self._expect, program)
+        self._worklist.run()
         await self._worklist.emptied()
 
     def write(self, name: str, value: str) -> None:
@@ -171,7 +176,7 @@ class Executor:
                 self.tally.claim(call)
                 if not call.ended:
                     self._asked.add(call)
-                self._concurrency.claimed(call)
+                self._concurrency.rerank(call)
                 self._events.add("call_claimed", call.id)
                 return call
         return None
@@ -212,7 +217,7 @@ class Executor:
         self._claimable.clear()
         for name in self.variables.names:
             self._worklist.add(self._abandon, name, error)
-        for call in self.calls:
+        for call in self.planned.values():
             self._worklist.add(self._forget, call)
         self._worklist.run()
 
@@ -221,8 +226,8 @@ class Executor:
             self.variables.fail(name, error)
 
     def _forget(self, call: Call) -> None:
-        """Nobody can ask for it any more."""
-        if call.ended and not call.readers:
+        """Nobody can ask for it any more; who has asked is still to be told."""
+        if call.ended and not call.claimed:
             call.forget()
 
     async def settled(self) -> None:
@@ -253,8 +258,19 @@ class Executor:
             call.end("cancelled", CancelledCallError(f"the reader of '{call.id}' left it"))
 
     def review(self) -> None:
-        """Somebody has stopped waiting for a variable: what was only for that ends."""
-        for call in list(self._left):
+        """Somebody waits no longer, or something failed: what was only for that ends."""
+        if self._left and not self._reviewing:
+            self._reviewing = True
+            self._worklist.add(self._review)
+            self._worklist.run()
+
+    def _review(self) -> None:
+        self._reviewing = False
+        for call in self._left:
+            self._worklist.add(self._reconsider, call)
+
+    def _reconsider(self, call: Call) -> None:
+        if call in self._left and not call.readers:
             self.left(call)
 
     def _end(self, call: Call) -> None:
@@ -263,9 +279,10 @@ class Executor:
         self._asked.discard(call)
         self._left.discard(call)
         self._untold.append(call)
-        if call.error is not None and self._left:
-            self._worklist.add(self.review)
-        if call.output is not None:
+        if call.error is not None:
+            self.review()
+        # Where the session was closed, nobody reads the output of a call that went on for its reader.
+        if call.output is not None and not self.variables.settled(call.output):
             if call.error is None:
                 self._write(call.output, call.text)
             else:
@@ -334,6 +351,7 @@ class Executor:
         if call.state in ("waiting", "queued"):
             self._ranking.rank_planned(call, deduction)
             if call.state == "queued":
+                self._concurrency.rerank(call)
                 self._dispatcher.rerank(call)
 
     def _begin(self, node: Node) -> None:
@@ -393,16 +411,36 @@ class Executor:
         if call.state != "waiting":
             return
         texts = self.graph.texts[planned.output]
+        self._check_length(planned, texts)
         request = render_call(planned, self.variables.values, texts)
         request.model = self._dispatcher.check_model(request.model)
         self._claimable.setdefault(request.claim_key(), deque()).append(call)
         call.request, call.dependent = request, dependent
+        self._rendered += (held := characters(request))
+        call.at_end(partial(self._let_go, call, held))
         if (earlier := rewritten(self.graph, planned)) is not None:
             call.draft = self.planned[earlier.id].tokens
         self._dispatcher.limit_time(call)  # also of one that waits for room in its group
         self._concurrency.enter(call)
         if call.dispatched is None and not call.ended:
             self._events.add("call_queued", call.id)
+
+    def _let_go(self, call: Call, held: int) -> None:
+        """Of a call that has ended only how it was asked for is of use, and no longer what."""
+        self._rendered -= held
+        if call.request is not None:
+            call.request = call.request.model_copy(update={"messages": []})
+
+    def _check_length(self, planned: SemanticCall, texts: Sequence[str]) -> None:
+        """Refuse a prompt before it is made, where it fits no context or there is no room for it."""
+        length = call_length(planned, self.variables.values, texts)
+        check_characters(length, self._dispatcher.endpoint.card.model)
+        if self._rendered + length > MOST_RENDERED:
+            raise InvalidRequestError(
+                f"with {planned.label} the prompts that wait or run in the session would come to more "
+                f"than {MOST_RENDERED} characters: use several sessions",
+                code="text_too_long",
+            )
 
     def _write(self, name: str, value: str) -> None:
         """Give a variable its value, or fail it where that can't be one."""

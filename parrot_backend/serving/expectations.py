@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 
 from parrot_backend.endpoints.base import Endpoint
 from parrot_backend.program.render import render_beginning, rendered_length
@@ -16,7 +15,7 @@ from parrot_backend.wire.protocol import SemanticCall
 
 # Two values that an input may have. The tokens that both prompts begin with, every one begins with.
 _EXAMPLES = "0", "a"
-# The beginnings that one session has made ready at once; those of calls that come later can wait.
+# The calls of one session whose beginnings are made ready at once.
 _MOST = 256
 _GROWTH = 1.25
 
@@ -77,17 +76,25 @@ class Expectations:
         self._stopped: dict[str, list[Call]] = {}
         self._beginnings: dict[str, _Beginning] = {}
         self._of_call: dict[Call, str] = {}
+        self._later: deque[tuple[Call, SemanticCall, Sequence[str]]] = deque()
         self._new: deque[Call] = deque()
         self._task: asyncio.Task[None] | None = None
 
     def add(self, calls: Iterable[tuple[Call, SemanticCall]], texts: Sequence[str]) -> None:
-        """Expect calls of one program, which has shared `texts`; of very many, the first."""
+        """Expect calls of one program, which has shared `texts`."""
         if not self._endpoint.card.pins:
             return
-        for call, planned in islice(calls, max(0, _MOST - len(self._prompts))):
-            self._prompts[call] = _Prompt(planned, texts)
-            call.at_end(partial(self._forget, call))
-            self._new.append(call)
+        self._later.extend((call, planned, texts) for call, planned in calls)
+        self._take_more()
+
+    def _take_more(self) -> None:
+        """As many as may be expected at once; those that come later can wait."""
+        while self._later and len(self._prompts) < _MOST:
+            call, planned, texts = self._later.popleft()
+            if call.state == "waiting":
+                self._prompts[call] = _Prompt(planned, texts)
+                call.at_end(partial(self._forget, call))
+                self._new.append(call)
         self._tell()
 
     def settled(self, variable: str) -> None:
@@ -138,6 +145,7 @@ class Expectations:
         del self._prompts[call]
         if (key := self._of_call.pop(call, None)) is not None:
             self._leave(call, key)
+        self._take_more()
 
     def _leave(self, call: Call, key: str) -> None:
         beginning = self._beginnings[key]

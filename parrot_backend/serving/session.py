@@ -1,10 +1,12 @@
 """`Session`: the scope in which a program lives and is claimed."""
 
+import asyncio
 import itertools
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from parrot_backend.endpoints.lengths import check_length
 from parrot_backend.program.critical_path import critical_path, saved_on
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.dispatch.dispatcher import Dispatcher
@@ -23,8 +25,10 @@ from parrot_backend.wire.protocol import CallScope, ChatRequest, Program, Sessio
 from parrot_backend.wire.text_protocol import LLMRequest
 from parrot_backend.wire.views import GraphView, SessionEvent, SessionView
 
-# What a call, its events and its variables take beside their texts.
-_BYTES_PER_CALL = 2048
+# What a call takes, or a variable, beside its texts.
+_BYTES_PER_ENTRY = 2048
+# Nodes of a program that is taken in while nobody else has a turn.
+_SMALL = 200
 
 
 class Session:
@@ -61,7 +65,9 @@ class Session:
             objective=opening.objective,
             on_use=self.touch,
         )
+        self._submitting = asyncio.Lock()
         self._numbers = itertools.count(1)
+        self.stopped = False
 
     async def submit(self, program: Program) -> None:
         """Take a program in, whole or not at all, and start every call whose inputs are there.
@@ -77,9 +83,19 @@ class Session:
             QuotaError: the tenant may not have so many.
         """
         self.touch()
-        self._check_room(program)
         self._check_models(program)
-        await self._executor.add(program)
+        if len(program.calls) + len(program.transforms) <= _SMALL and not self._submitting.locked():
+            await self._submit(program)
+            return
+        # Once begun it goes to its end, whatever becomes of who asked for it.
+        work = asyncio.create_task(self._submit(program), name=f"submit to {self.id}")
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.shield(work)
+
+    async def _submit(self, program: Program) -> None:
+        async with self._submitting:
+            self._check_room(program)
+            await self._executor.add(program)
 
     def take(self, request: LLMRequest, scope: CallScope | None = None) -> Call:
         """Claim the planned call that this request is equal to, or run it as a new one.
@@ -90,12 +106,14 @@ class Session:
 
         Raises:
             NotFoundError: the request names a model that is not served.
+            ContextLengthError: its prompt fits no context.
             InvalidRequestError: the session is full.
             OverloadedError: the server is full.
             QuotaError: the tenant may not have more.
         """
         self.touch()
         request.model = self._dispatcher.check_model(request.model)
+        check_length(request, self._dispatcher.endpoint.card.model)
         if isinstance(request, ChatRequest):
             call = self._executor.claim(request.claim_key())
             if call is not None:
@@ -182,7 +200,11 @@ class Session:
         return self._events.after(after)
 
     def stop_plan(self) -> None:
-        """Cancel what is planned and nobody has asked for: its client gives no sign of life."""
+        """Cancel what is planned and nobody has asked for: its client gives no sign of life.
+
+        It is `stopped` until the session is used again.
+        """
+        self.stopped = True
         self._executor.stop_plan(
             CancelledCallError(
                 f"session '{self.id}' had no sign of life for {self.grace:g} s: ask for what is "
@@ -204,7 +226,7 @@ class Session:
 
     def touch(self) -> None:
         """Somebody uses the session: it is not idle."""
-        self.last_used = time.monotonic()
+        self.last_used, self.stopped = time.monotonic(), False
 
     @property
     def closed(self) -> bool:
@@ -219,7 +241,7 @@ class Session:
     @property
     def in_use(self) -> bool:
         """Whether somebody reads one of its calls or waits for one of its variables now."""
-        return self._executor.in_use
+        return self._executor.in_use or self._submitting.locked()
 
     @property
     def idle_seconds(self) -> float:
@@ -229,8 +251,13 @@ class Session:
     @property
     def size(self) -> int:
         """About how many bytes it holds."""
-        tally, variables = self._executor.tally, self._executor.variables
-        return variables.characters + _BYTES_PER_CALL * (tally.planned + tally.unplanned)
+        tally, variables, graph = (
+            self._executor.tally,
+            self._executor.variables,
+            self._executor.graph,
+        )
+        entries = tally.planned + tally.unplanned + len(variables)
+        return graph.literals + variables.characters + _BYTES_PER_ENTRY * entries
 
     @property
     def full(self) -> bool:
@@ -259,9 +286,8 @@ class Session:
         return call
 
     def _new_id(self) -> str:
-        """The program's author chooses the ids of its calls, and may choose any."""
-        names = (f"request-{number}" for number in self._numbers)
-        return next(name for name in names if name not in self._executor.planned)
+        """One that no call of a program can have, as those are names."""
+        return f"request/{next(self._numbers)}"
 
     def _check_room(self, program: Program) -> None:
         nodes = len(program.calls) + len(program.transforms)

@@ -5,6 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable
 
+from parrot_backend.endpoints.lengths import check_length
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.dispatch.dispatcher import Dispatcher
 from parrot_backend.serving.limits import Limits
@@ -125,6 +126,7 @@ class Tenancy:
         if (session := self._of_thread(scope)) is not None:
             return session.take(request, scope)
         request.model = self._dispatcher.check_model(request.model)
+        check_length(request, self._dispatcher.endpoint.card.model)
         self._dispatcher.admit(self.tenant, 1)
         kind = "cmpl" if isinstance(request, PromptRequest) else "chat"
         call = Call(f"{kind}-{secrets.token_hex(12)}", self, request, tenant=self.tenant)
@@ -136,9 +138,10 @@ class Tenancy:
     def expire(self) -> None:
         """Stop plans whose clients give no sign of life, and close what nobody uses any more."""
         for session in list(self._sessions.values()):
-            if session.idle_seconds > self.limits.session_idle_seconds:
+            idle = session.idle_seconds
+            if idle > self.limits.session_idle_seconds:
                 self.close(session.id)
-            elif session.idle_seconds > session.grace:
+            elif idle > session.grace and not session.stopped:
                 session.stop_plan()
         self._forget_closed()
 

@@ -6,11 +6,47 @@ from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
+from weakref import WeakKeyDictionary
 
 logger = logging.getLogger(__name__)
 
 SLICE_SECONDS = 0.008
-"""A worklist works for so long before others have their turn."""
+"""All worklists of a loop work for so long before others have their turn."""
+
+
+class _Turn:
+    """The budget of one turn of an event loop, which all worklists share.
+
+    Those for which nothing is left wait in a row, and each goes on for a part of the next turn.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._until: float | None = None
+        self._row: deque[Worklist] = deque()
+
+    def until(self) -> float:
+        """When this turn's budget is spent."""
+        if self._until is None:
+            self._until = perf_counter() + SLICE_SECONDS
+            self._loop.call_soon(self._next)
+        return self._until
+
+    def wait(self, worklist: "Worklist") -> None:
+        """Go on with it in a later turn."""
+        self._row.append(worklist)
+
+    def _next(self) -> None:
+        self._until = None
+        until = self.until() if self._row else 0.0
+        for _ in range(len(self._row)):
+            if perf_counter() > until:
+                return
+            worklist = self._row.popleft()
+            worklist.work(perf_counter() + (until - perf_counter()) / (len(self._row) + 1))
+
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turn] = WeakKeyDictionary()
 
 
 class Worklist:
@@ -36,7 +72,7 @@ class Worklist:
         """Work; where it is at work already, or has still to go on, that will come to it."""
         if not self._working:
             self._working = True
-            self._work()
+            self.work(_turn().until())
 
     async def emptied(self) -> None:
         """Wait until all has been done."""
@@ -44,11 +80,11 @@ class Worklist:
             self._waiting.append(asyncio.get_running_loop().create_future())
             await self._waiting[-1]
 
-    def _work(self) -> None:
-        until = perf_counter() + SLICE_SECONDS
+    def work(self, until: float) -> None:
+        """Do what there is, up to a time; what is left then waits for the next turn."""
         while self._acts:
             if perf_counter() > until:
-                asyncio.get_running_loop().call_soon(self._work)
+                _turn().wait(self)
                 return
             act, arguments = self._acts.popleft()
             try:
@@ -61,3 +97,10 @@ class Worklist:
         for each in waiting:
             if not each.done():
                 each.set_result(None)
+
+
+def _turn() -> _Turn:
+    loop = asyncio.get_running_loop()
+    if (turn := _turns.get(loop)) is None:
+        turn = _turns[loop] = _Turn(loop)
+    return turn

@@ -125,7 +125,7 @@ def test_in_a_session_each_choice_is_an_ordinary_request(url: str) -> None:
     path = f"{url}/v1/sessions/{session}"
     answer = httpx.post(f"{path}/calls", json=chat("planned", n=2))
     assert [c["message"]["content"] for c in answer.json()["choices"]] == ["planned"] * 2
-    assert answer.headers[CALL_HEADER] == "a,request-1"
+    assert answer.headers[CALL_HEADER] == "a,request/1"
     assert answer.headers[CLAIMED_HEADER] == "false"
     counts = httpx.delete(path).json()
     assert (counts["claimed"], counts["unplanned"], counts["done"]) == (1, 1, 2)

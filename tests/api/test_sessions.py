@@ -74,7 +74,7 @@ def test_a_group_shows_in_its_session(http: httpx.Client, scripted: ScriptedEngi
     (session,) = sessions(http)
     shown = graph(http, session.id)
     assert [(g.name, g.size, g.calls) for g in shown.groups] == [
-        ("batch-1", 2, ["request-1", "request-3"])
+        ("batch-1", 2, ["request/1", "request/3"])
     ]
     between, two = scripted.priorities["between"], scripted.priorities["two"]
     assert scripted.priorities["one"] == two < between, "who is waited for alone may pass"
@@ -129,7 +129,7 @@ def test_turns_of_one_chat_are_a_conversation(http: httpx.Client) -> None:
     for messages in (first, [{"role": "user", "content": "other"}], second):
         http.post("/v1/chat/completions", json={"messages": messages}, headers={THREAD_HEADER: "t"})
     (session,) = sessions(http)
-    assert graph(http, session.id).conversations == [["request-1", "request-3"]]
+    assert graph(http, session.id).conversations == [["request/1", "request/3"]]
 
 
 def test_a_plan_s_groups_objectives_and_times_are_told(http: httpx.Client) -> None:

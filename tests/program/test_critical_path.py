@@ -68,7 +68,7 @@ def test_a_ladder_of_diamonds_is_walked_once() -> None:
 def test_it_goes_through_what_came_last_of_what_was_read() -> None:
     calls = [ran("a", 0, 3, 0), ran("b", 0, 5, 0), ran("c", 5, 7, 5.1)]
     graph = graph_of(Program(calls=[call("a", "1"), call("b", "2"), call("c", "{a.out}{b.out}")]))
-    path = critical_path([*calls, unplanned("request-1", 0, 4.9)], graph)
+    path = critical_path([*calls, unplanned("request/1", 0, 4.9)], graph)
     assert ids(path) == ["b", "c"]
     assert waited(path) == 7
 

@@ -1,12 +1,16 @@
 """How calls, plans and sessions end: each once, and nothing that anybody needs."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 
 import pytest
+from pydantic import ValidationError
 
 from parrot_backend.endpoints.local import LocalEndpoint
+from parrot_backend.engines.base import ModelCard
+from parrot_backend.serving import executor
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.core import ServingCore
 from parrot_backend.serving.limits import Limits
@@ -15,12 +19,16 @@ from parrot_backend.serving.tenants import Tenant
 from parrot_backend.wire.errors import (
     CancelledCallError,
     ConflictError,
+    ContextLengthError,
     DependencyError,
+    InvalidRequestError,
     NotFoundError,
+    OverloadedError,
 )
 from parrot_backend.wire.protocol import Program, SemanticCall, SessionRequest
+from parrot_backend.wire.views import CallState
 from tests.doubles import ScriptedEngine
-from tests.programs import call, join, request
+from tests.programs import Nobody, call, join, request
 
 MAP_REDUCE = Program(
     variables={"one": "abc", "two": "xyz"},
@@ -273,13 +281,143 @@ async def test_a_call_ends_once(session: Session, engine: ScriptedEngine) -> Non
 
 
 async def test_a_program_may_use_the_names_of_other_requests(session: Session) -> None:
-    assert await text_of(session.take(request("first"))) == "tsrif"
-    await session.submit(Program(calls=[call("request-1", "one"), call("request-2", "two")]))
+    first = session.take(request("first"))
+    assert await text_of(first) == "tsrif"
+    await session.submit(Program(calls=[call("request-1", "one"), call("request.1", "two")]))
     assert await session.read_variable("request-1.out", 5) == "eno"
-    third = session.take(request("three"))
-    assert third.id not in ("request-1", "request-2")
-    assert await text_of(third) == "eerht"
-    assert session.view().done == 4
+    with pytest.raises(ValidationError):
+        call(first.id, "the name of a request is none that a program can use")
+    assert len({view.id for view in session.graph().calls}) == 3
+
+
+async def test_a_claimed_call_goes_on_when_its_session_is_closed(
+    core: ServingCore, session: Session, engine: ScriptedEngine
+) -> None:
+    """Its output has failed by then, and nobody can read it; who reads the call can."""
+    release = engine.hold("1:abc")
+    await session.submit(MAP_REDUCE)
+    claimed = session.take(request("1:abc"))
+    reading = asyncio.create_task(text_of(claimed))
+    await asyncio.sleep(0)
+    core.tenancy().close(session.id)
+    release.set()
+    assert await asyncio.wait_for(reading, 5) == "cba:1"
+    assert await becomes(lambda: nothing_left(core))
+
+
+def nothing_left(core: ServingCore) -> bool:
+    dispatcher = core._dispatcher
+    return not (dispatcher._tickets or dispatcher._attempts or dispatcher._quotas._unfinished)
+
+
+async def test_a_claim_just_before_the_end_of_a_session_is_answered(
+    core: ServingCore, session: Session
+) -> None:
+    await session.submit(Program(calls=[call("a", "abc")]))
+    await session.read_variable("a.out", 5)
+    claimed = session.take(request("abc"))
+    core.tenancy().close(session.id)
+    assert await text_of(claimed) == "cba"
+
+
+async def test_an_owner_that_raises_lets_nothing_be_held(core: ServingCore) -> None:
+    class Careless(Nobody):
+        def moved(self, call: Call, before: CallState) -> None:
+            super().moved(call, before)
+            if call.ended:
+                raise RuntimeError("on purpose")
+
+    running = Call("x", Careless(), request("x"))
+    core._dispatcher.admit(running.tenant, 1)
+    core._dispatcher.track(running)
+    with pytest.raises(RuntimeError):
+        running.end("done")
+    assert nothing_left(core)
+
+
+async def test_a_large_program_whose_client_leaves_is_taken_in_whole(
+    core: ServingCore, session: Session
+) -> None:
+    program = Program(calls=[call(f"c{i}", f"{i}") for i in range(1000)])
+    submitting = asyncio.create_task(session.submit(program))
+    await asyncio.sleep(0)
+    submitting.cancel()
+    assert await becomes(lambda: session.view().done == 1000)
+
+
+# Bounds
+
+
+async def test_programs_that_come_together_do_not_pass_a_bound_together(
+    engine: ScriptedEngine,
+) -> None:
+    async with serving(engine, Limits(unfinished_calls=2500, calls_per_session=1500)) as core:
+        sessions = [core.tenancy().open() for _ in range(4)]
+        program = Program(
+            variables={"late": None}, calls=[call(f"c{i}", f"{i}{{late}}") for i in range(1000)]
+        )
+        results = await asyncio.gather(
+            *(session.submit(program) for session in sessions), return_exceptions=True
+        )
+        assert [type(result) for result in results].count(OverloadedError) == 2
+        assert sum(session.view().waiting for session in sessions) == 2000
+        session = next(s for s in sessions if s.view().waiting)
+        more = [
+            Program(calls=[call(f"d{n}.{i}", f"{i}{{late}}") for i in range(300)]) for n in range(3)
+        ]
+        results = await asyncio.gather(*map(session.submit, more), return_exceptions=True)
+        assert [isinstance(result, InvalidRequestError) for result in results].count(True) == 2
+        assert session.view().waiting == 1300
+
+
+async def test_a_prompt_that_fits_no_context_is_refused_before_it_is_made(
+    session: Session, engine: ScriptedEngine
+) -> None:
+    engine.model = ModelCard("scripted", 1000, longest_text=5000)
+    with pytest.raises(ContextLengthError):
+        session.take(request("x" * 5001))
+    many = "{long}" * 6
+    await session.submit(Program(variables={"long": "x" * 1000}, calls=[call("a", many)]))
+    with pytest.raises(DependencyError, match="6000 characters"):
+        await session.read_variable("a.out", 5)
+    assert engine.started == []
+
+
+async def test_what_is_rendered_and_waits_is_bounded_by_its_characters(
+    session: Session, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "MOST_RENDERED", 10_000)
+    engine.script = lambda prompt: "x"
+    released = [engine.hold(f"{n}" + "x" * 3000) for n in range(5)]
+    calls = [call(f"c{n}", f"{n}{{long}}") for n in range(5)]
+    await session.submit(Program(variables={"long": "x" * 3000}, calls=calls))
+    assert session.view().failed == 2
+    for each in released:
+        each.set()
+    assert await session.read_variable("c0.out", 5) == "x"
+    assert await becomes(lambda: session.view().running == 0)
+    again = Program(calls=[call("d", "again{long}")])
+    await session.submit(again)
+    assert await session.read_variable("d.out", 5) == "x", "what has ended holds nothing"
+
+
+async def test_each_turn_of_the_loop_has_one_budget_for_all_sessions(core: ServingCore) -> None:
+    """However many sessions have much to do, each gets on, and the loop with them."""
+    sessions = [core.tenancy().open() for _ in range(10)]
+    program = Program(
+        variables={"go": None},
+        calls=[call(f"c{i}", f"{i}{{go}}{{go}}") for i in range(190)],
+    )
+    for session in sessions:
+        await session.submit(program)
+    turns, worst = 0, 0.0
+    for session in sessions:
+        session.set_variable("go", "!")
+    while any(session.view().waiting for session in sessions):
+        begin = time.perf_counter()
+        await asyncio.sleep(0)
+        turns, worst = turns + 1, max(worst, time.perf_counter() - begin)
+    assert turns > 3, "it is not done in one go"
 
 
 # What is kept

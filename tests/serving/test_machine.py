@@ -1,6 +1,7 @@
 """Anything in any order: what clients, the engine and time can do, and what holds after each step."""
 
 import asyncio
+from collections import Counter
 from contextlib import aclosing, suppress
 from itertools import pairwise
 from typing import Any
@@ -23,12 +24,16 @@ TENANTS = (Tenant("one"), Tenant("two", calls=30))
 LIMITS = Limits(unfinished_calls=60, sessions=6, attempts=3)
 
 
+VISITED: Counter[str] = Counter()
+"""How often the machine was where it is to be looked at."""
+
+
 class Reader:
     """Somebody who reads a call, from a task of their own."""
 
-    def __init__(self, call: Call, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, call: Call, answer: str, loop: asyncio.AbstractEventLoop) -> None:
         self.call = call
-        self.answer = answer_to(prompt_of(call.request)) if call.request is not None else ""
+        self.answer = answer
         self.text = ""
         self.error: ParrotError | None = None
         self.task = loop.create_task(self._read())
@@ -57,6 +62,7 @@ class Machine(RuleBasedStateMachine):
         self.waiting: list[asyncio.Task[str]] = []
         self.all_sessions: list[Session] = []
         self.loose: list[Call] = []
+        self.prompts: dict[Call, str] = {}
         self.count = 0
 
     async def _open_core(self) -> ServingCore:
@@ -132,11 +138,12 @@ class Machine(RuleBasedStateMachine):
     def claim(self, session: Session | None, data: st.DataObject) -> Reader | None:
         if session is None or session.closed:
             return None
-        known = [c for c in session._executor.planned.values() if c.request is not None]
+        known = [c for c in session._executor.planned.values() if c in self.prompts]
         if not known:
             return None
-        text = prompt_of(data.draw(st.sampled_from(known)).request)
-        return self._read(lambda: session.take(request(text)))
+        known = [c for c in known if not (c.ended or c.claimed)] or known
+        text = self.prompts[data.draw(st.sampled_from(known))]
+        return self._read(text, lambda asked: session.take(asked))
 
     @rule(target=readers, session=sessions, objective=st.sampled_from(["latency", "throughput"]))
     def ask(self, session: Session | None, objective: Any) -> Reader | None:
@@ -144,23 +151,25 @@ class Machine(RuleBasedStateMachine):
             return None
         self.count += 1
         scope = CallScope(objective=objective)
-        return self._read(lambda: session.take(request(f"new {self.count}"), scope))
+        return self._read(f"new {self.count}", lambda asked: session.take(asked, scope))
 
     @rule(target=readers, tenant=st.sampled_from(TENANTS), thread=st.sampled_from([None, "chat"]))
     def ask_outside(self, tenant: Tenant, thread: str | None) -> Reader | None:
         self.count += 1
         text, scope = f"loose {self.count}", CallScope(thread=thread)
-        return self._read(lambda: self.core.tenancy(tenant).run(request(text), scope), loose=True)
+        run = self.core.tenancy(tenant).run
+        return self._read(text, lambda asked: run(asked, scope), loose=True)
 
-    def _read(self, take: Any, *, loose: bool = False) -> Reader | None:
+    def _read(self, text: str, take: Any, *, loose: bool = False) -> Reader | None:
         async def begin() -> Reader | None:
             try:
-                taken = take()
+                taken = take(request(text))
             except ParrotError:
                 return None
             if loose:
                 self.loose.append(taken)
-            return Reader(taken, self.loop)
+            VISITED["claimed before the end"] += taken.claimed and not taken.ended
+            return Reader(taken, answer_to(text), self.loop)
 
         reader = self.do(begin())
         if reader is not None:
@@ -170,6 +179,7 @@ class Machine(RuleBasedStateMachine):
     @rule(reader=consumes(readers))
     def leave(self, reader: Reader | None) -> None:
         if reader is not None:
+            VISITED["left before the end"] += not reader.call.ended
             self.at_once(reader.task.cancel)
             if reader in self.now_reading:
                 self.now_reading.remove(reader)
@@ -190,9 +200,13 @@ class Machine(RuleBasedStateMachine):
         if pending:
             self.at_once(data.draw(st.sampled_from(pending)).cancel)
 
-    @rule(session=sessions)
-    def close(self, session: Session | None) -> None:
-        if session is not None and not session.closed:
+    @rule(session=sessions, rarely=st.integers(0, 5))
+    def close(self, session: Session | None, rarely: int) -> None:
+        if session is not None and not session.closed and not rarely:
+            calls = session._executor.planned.values()
+            VISITED["closed"] += 1
+            VISITED["closed under a claimed call"] += any(c.claimed and not c.ended for c in calls)
+            VISITED["closed under a planned call"] += any(c.state == "running" for c in calls)
             self.at_once(self.core.tenancy(session.tenant).close, session.id)
 
     # What the engine and time do
@@ -217,6 +231,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def down(self) -> None:
         if self.endpoint.state == "ready":
+            VISITED["lost under a call"] += bool(self.endpoint.jobs)
             self.at_once(self.endpoint.down)
 
     @rule()
@@ -272,8 +287,11 @@ class Machine(RuleBasedStateMachine):
         for session in self.all_sessions:
             values = session._executor.variables.values
             for each in session._executor.planned.values():
-                if each.state == "done" and each.request is not None:
-                    assert values[each.output] == answer_to(prompt_of(each.request))
+                if each.state in ("queued", "running"):
+                    self.prompts[each] = prompt_of(each.request)
+                elif each.state == "done" and each in self.prompts and each.output in values:
+                    assert values[each.output] == answer_to(self.prompts[each])
+                    VISITED["answered"] += 1
 
     @invariant()
     def readers_get_the_answer_or_an_error(self) -> None:
@@ -330,3 +348,17 @@ TestMachine.settings = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+
+
+def test_the_machine_was_where_it_is_to_be_looked_at() -> None:
+    """Behind the machine: what it never met, it says nothing of."""
+    print(VISITED)
+    for place in (
+        "answered",
+        "claimed before the end",
+        "closed under a claimed call",
+        "closed under a planned call",
+        "left before the end",
+        "lost under a call",
+    ):
+        assert VISITED[place] > 20, place

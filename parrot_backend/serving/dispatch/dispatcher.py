@@ -103,7 +103,7 @@ class Dispatcher:
         return served
 
     def admit(self, tenant: Tenant, calls: int) -> None:
-        """Whether so many more calls may come; nothing is taken.
+        """Take places for so many calls, all or none; each is tracked next, and keeps it to its end.
 
         Raises:
             OverloadedError: the server is full.
@@ -115,9 +115,8 @@ class Dispatcher:
         self._quotas.admit(tenant, calls)
 
     def track(self, call: Call) -> None:
-        """Count a call as unfinished until it ends."""
+        """Give a place that was taken to a call, which holds it until it ends."""
         self._tickets[call] = _Ticket()
-        self._quotas.take(call.tenant)
         call.at_end(partial(self._ended, call))
 
     def limit_time(self, call: Call) -> None:

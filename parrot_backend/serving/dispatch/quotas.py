@@ -46,7 +46,7 @@ class Quotas:
         self._buckets: dict[str, _Bucket] = {}  # of tenants with such a quota: as many as have keys
 
     def admit(self, tenant: Tenant, calls: int) -> None:
-        """Whether so many more may come; nothing is taken.
+        """So many more are unfinished, all or none.
 
         Raises:
             OverloadedError: the server is full.
@@ -72,10 +72,7 @@ class Quotas:
                 code="rate_limit_exceeded",
                 retry_after=seconds,
             )
-
-    def take(self, tenant: Tenant) -> None:
-        """A call more is unfinished."""
-        self._unfinished[tenant.name] += 1
+        self._unfinished[tenant.name] += calls
 
     def release(self, tenant: Tenant, tokens: int) -> None:
         """A call has ended; its prompt and its answer had so many tokens."""

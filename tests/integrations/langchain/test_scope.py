@@ -167,7 +167,7 @@ def test_a_superstep_of_a_graph_is_a_task_group(
     graph = client.graph(session.id)
     assert len(graph.calls) == 4
     (group,) = graph.groups
-    assert group.calls == ["request-1", "request-2", "request-3"]
+    assert group.calls == ["request/1", "request/2", "request/3"]
 
 
 def test_tasks_at_the_same_place_of_nested_graphs_are_siblings(llm: ChatParrot) -> None:
@@ -207,7 +207,7 @@ def test_an_agent_s_turns_are_one_conversation_of_its_thread(
     chatting(llm, 1).invoke({"messages": [HumanMessage("other")]}, config)
     (session,) = client.sessions("user-7")
     graph = client.graph(session.id)
-    assert graph.conversations == [["request-1", "request-2", "request-3"]]
+    assert graph.conversations == [["request/1", "request/2", "request/3"]]
     assert graph.groups == [], "a turn has no siblings"
 
 
@@ -233,7 +233,7 @@ def test_a_real_agent_s_turns_are_one_conversation(base_url: str) -> None:
     with parrot_session() as session:
         agent.invoke({"messages": [HumanMessage("What is the weather in Paris?")]})
     (graph,) = session.graphs()
-    assert graph.conversations == [["request-1", "request-2"]]
+    assert graph.conversations == [["request/1", "request/2"]]
     first, second = graph.calls
     assert second.cached_tokens > first.prompt_tokens // 2, "a turn starts where the last one ended"
     assert called

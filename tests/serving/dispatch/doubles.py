@@ -156,6 +156,7 @@ def a_call(
 
 def enter(dispatcher: Dispatcher, *calls: Call) -> None:
     for call in calls:
+        dispatcher.admit(call.tenant, 1)
         dispatcher.track(call)
         dispatcher.enter(call)
 

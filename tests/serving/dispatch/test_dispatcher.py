@@ -273,14 +273,17 @@ async def test_closing_ends_everything(dispatch: MakeDispatcher) -> None:
     endpoint = StagedEndpoint(1)
     dispatcher = dispatch(endpoint)
     waiting = a_call("waiting")
+    dispatcher.admit(waiting.tenant, 1)
     dispatcher.track(waiting)
     running, queued, late = a_call("a"), a_call("b"), a_call("c")
     enter(dispatcher, running, queued)
     await settle()
+    dispatcher.admit(late.tenant, 1)
     await dispatcher.aclose()
     assert endpoint.runs == []
+    dispatcher.track(late)
+    dispatcher.enter(late)
     assert nothing_left(dispatcher)
-    enter(dispatcher, late)
     for call in (waiting, running, queued, late):
         assert isinstance(await failure_of(call), UnavailableError)
 

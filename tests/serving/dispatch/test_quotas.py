@@ -18,22 +18,22 @@ class Clock:
 
 def test_a_full_server_says_try_again_later() -> None:
     quotas = Quotas(3)
-    quotas.admit(EVERYBODY, 3)
-    quotas.admit(EVERYBODY, 3)  # nothing was taken
     with pytest.raises(OverloadedError, match="try again") as refused:
         quotas.admit(EVERYBODY, 4)
     assert (refused.value.status, refused.value.retry_after) == (503, 1)
-    quotas.take(Tenant("a"))
+    quotas.admit(Tenant("a"), 1)
     with pytest.raises(OverloadedError):
         quotas.admit(EVERYBODY, 3)
     quotas.release(Tenant("a"), 0)
     quotas.admit(EVERYBODY, 3)
+    with pytest.raises(OverloadedError):
+        quotas.admit(EVERYBODY, 1)
 
 
 def test_a_tenants_quota_is_its_own() -> None:
     quotas, few = Quotas(100), Tenant("few", calls=2)
-    quotas.take(Tenant("other"))
-    quotas.take(few)
+    quotas.admit(Tenant("other"), 1)
+    quotas.admit(few, 1)
     quotas.admit(few, 1)
     with pytest.raises(QuotaError) as refused:
         quotas.admit(few, 2)
@@ -46,7 +46,7 @@ def test_tokens_are_taken_when_they_were_used_and_come_again_by_the_minute() -> 
     clock = Clock()
     quotas, tenant = Quotas(100, clock), Tenant("t", tokens_per_minute=600)
     quotas.admit(tenant, 1)
-    quotas.take(tenant)
+    quotas.admit(tenant, 1)
     quotas.release(tenant, 650)
     with pytest.raises(QuotaError) as refused:
         quotas.admit(tenant, 1)
@@ -67,14 +67,13 @@ async def test_the_dispatcher_counts_from_the_first_to_the_end(dispatch: MakeDis
     tenant = Tenant("t", calls=2, tokens_per_minute=60)
     endpoint = StagedEndpoint(1)
     dispatcher = dispatch(endpoint)
-    dispatcher.admit(tenant, 2)
+    dispatcher.admit(tenant, 1)
     call, waiting = a_call("a", tenant=tenant), a_call("b", tenant=tenant)
     dispatcher.track(waiting)
     enter(dispatcher, call)
     with pytest.raises(QuotaError, match="2 calls"):
         dispatcher.admit(tenant, 1)
     waiting.end("failed")
-    dispatcher.admit(tenant, 1)
     await settle()
     endpoint.run_of("a").steps.put_nowait(said("x" * 60, prompt_tokens=30))
     await settle()

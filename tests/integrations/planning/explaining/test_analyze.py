@@ -43,14 +43,14 @@ def test_dependent_calls_and_calls_run_ahead_are_told_apart() -> None:
         ran("call-1", 0, 1, asked=0.001),
         ran("call-2", 0, 1, asked=0.5),
         ran("call-3", 1, 2, asked=1.5, dependent=True),
-        ran("request-1", 2, 3),
+        ran("request/1", 2, 3),
     ]
     text = told(run_of(map_reduce(), *calls), planned=3, claimed=3, dependent=1, ahead=1)
     assert "3 of them claimed: 1 dependent (dispatched by the backend" in text
     assert ", 1 run ahead; 0 not foreseen" in text
     assert text.count("1 claimed, 1 claimed, ahead\n") == 1
     assert row(text, "call-3")[-2:] == ["claimed,", "dependent"]
-    assert row(text, "request-1")[-2:] == ["not", "foreseen"]
+    assert row(text, "request/1")[-2:] == ["not", "foreseen"]
 
 
 def test_what_the_plan_saved_is_that_of_the_critical_path_only() -> None:
