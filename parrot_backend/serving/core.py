@@ -9,6 +9,7 @@ from parrot_backend.serving.dispatch.policy import Policy
 from parrot_backend.serving.limits import Limits
 from parrot_backend.serving.tenancy import Tenancy
 from parrot_backend.serving.tenants import EVERYBODY, Tenant
+from parrot_backend.serving.texts import SessionTexts
 
 logger = logging.getLogger(__name__)
 
@@ -22,12 +23,13 @@ class ServingCore:
         self.endpoint = endpoint
         self.limits = limits
         self._dispatcher = Dispatcher(endpoint, limits, policy)
+        self._texts = SessionTexts(limits.session_bytes)
         self._tenancies: dict[str, Tenancy] = {}
 
     def tenancy(self, tenant: Tenant = EVERYBODY) -> Tenancy:
         """What a tenant has here."""
         if (tenancy := self._tenancies.get(tenant.name)) is None:
-            tenancy = Tenancy(tenant, self._dispatcher, self.limits)
+            tenancy = Tenancy(tenant, self._dispatcher, self.limits, self._texts)
             self._tenancies[tenant.name] = tenancy
         return tenancy
 

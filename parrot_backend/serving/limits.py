@@ -7,12 +7,13 @@ from dataclasses import dataclass
 class Limits:
     """Counts, seconds and bytes; one set per server.
 
-    A session is closed when nobody has used it for `session_idle_seconds`; what is planned in it and
-    nobody has asked for stops after `plan_grace_seconds`. Closed ones can be looked into for
-    `closed_session_seconds`, as long as all of them hold less than `closed_session_bytes`. A call
-    ends within `call_seconds` of its inputs, after at most `attempts` on endpoints that died under it;
-    one that waits goes before all others after `aging_seconds`. Bodies that are being read or worked
-    on hold at most `bodies_bytes` together, and each, as the headers before it, has to come in time.
+    The open sessions hold `session_bytes` of texts together. A session is closed when nobody has used
+    it for `session_idle_seconds`; what is planned in it and nobody has asked for stops after
+    `plan_grace_seconds`. Closed ones can be looked into for `closed_session_seconds`, as long as all
+    of a tenant hold less than `closed_session_bytes`. A call ends within `call_seconds` of its inputs,
+    after at most `attempts` on endpoints that died under it; one that waits has turns of its own after
+    `aging_seconds`. Bodies that are being read or worked on hold at most `bodies_bytes` together, and
+    each, as the headers before it, has to come in time.
     """
 
     sessions: int = 1024
@@ -22,6 +23,7 @@ class Limits:
     variables_per_session: int = 50_000
     concurrency_groups_per_session: int = 10_000
     events_per_session: int = 50_000
+    session_bytes: int = 2**30
     session_idle_seconds: float = 600.0
     plan_grace_seconds: float = 60.0
     unfinished_calls: int = 20_000

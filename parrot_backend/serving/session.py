@@ -15,6 +15,7 @@ from parrot_backend.serving.executor import Executor
 from parrot_backend.serving.limits import Limits
 from parrot_backend.serving.ranking import Ranking
 from parrot_backend.serving.tenants import Tenant
+from parrot_backend.serving.texts import SessionTexts
 from parrot_backend.wire.errors import (
     CancelledCallError,
     ConflictError,
@@ -43,6 +44,7 @@ class Session:
         session_id: str,
         dispatcher: Dispatcher,
         limits: Limits,
+        texts: SessionTexts,
         tenant: Tenant,
         opening: SessionRequest,
     ) -> None:
@@ -65,6 +67,8 @@ class Session:
             objective=opening.objective,
             on_use=self.touch,
         )
+        self._texts = texts
+        self._held = 0
         self._submitting = asyncio.Lock()
         self._numbers = itertools.count(1)
         self.stopped = False
@@ -95,7 +99,11 @@ class Session:
     async def _submit(self, program: Program) -> None:
         async with self._submitting:
             self._check_room(program)
-            await self._executor.add(program)
+            self._texts.check()
+            try:
+                await self._executor.add(program)
+            finally:
+                self._count_texts()
 
     def take(self, request: LLMRequest, scope: CallScope | None = None) -> Call:
         """Claim the planned call that this request is equal to, or run it as a new one.
@@ -134,7 +142,9 @@ class Session:
                 param="name",
                 code="variable_set",
             )
+        self._texts.check()
         self._executor.write(name, value)
+        self._count_texts()
 
     async def read_variable(self, name: str, timeout: float) -> str:
         """Wait for a variable, at most `timeout` seconds.
@@ -218,6 +228,7 @@ class Session:
         A request that is being answered goes on to its end, or until its reader leaves.
         """
         self.closed_at = time.monotonic()
+        self._count_texts()
         self._executor.close(CancelledCallError(f"session '{self.id}' was closed"))
 
     async def settled(self) -> None:
@@ -288,6 +299,11 @@ class Session:
     def _new_id(self) -> str:
         """One that no call of a program can have, as those are names."""
         return f"request/{next(self._numbers)}"
+
+    def _count_texts(self) -> None:
+        held = 0 if self.closed else self.size
+        self._texts.change(held - self._held)
+        self._held = held
 
     def _check_room(self, program: Program) -> None:
         nodes = len(program.calls) + len(program.transforms)

@@ -12,6 +12,7 @@ from parrot_backend.serving.limits import Limits
 from parrot_backend.serving.ranking import Ranking
 from parrot_backend.serving.session import Session
 from parrot_backend.serving.tenants import Tenant
+from parrot_backend.serving.texts import SessionTexts
 from parrot_backend.wire.errors import (
     CancelledCallError,
     ConflictError,
@@ -26,8 +27,11 @@ from parrot_backend.wire.views import CallState
 class Tenancy:
     """The sessions, threads and groups of one tenant, and its calls that belong to no session."""
 
-    def __init__(self, tenant: Tenant, dispatcher: Dispatcher, limits: Limits) -> None:
+    def __init__(
+        self, tenant: Tenant, dispatcher: Dispatcher, limits: Limits, texts: SessionTexts
+    ) -> None:
         self.tenant = tenant
+        self._texts = texts
         self.limits = limits
         self._dispatcher = dispatcher
         self._sessions: dict[str, Session] = {}
@@ -60,6 +64,7 @@ class Tenancy:
             opening.id or f"s-{secrets.token_hex(12)}",
             self._dispatcher,
             self.limits,
+            self._texts,
             self.tenant,
             opening,
         )

@@ -370,6 +370,28 @@ async def test_programs_that_come_together_do_not_pass_a_bound_together(
         assert session.view().waiting == 1300
 
 
+async def test_the_texts_of_open_sessions_are_bounded_together(engine: ScriptedEngine) -> None:
+    async with serving(engine, Limits(session_bytes=60_000, closed_session_bytes=40_000)) as core:
+        program = Program(variables={"late": None}, calls=[call("a", "x" * 20_000 + "{late}")])
+        tenants = [core.tenancy(Tenant(name)) for name in "abcd"]
+        sessions = [tenancy.open() for tenancy in tenants]
+        for session in sessions[:3]:
+            await session.submit(program)
+        with pytest.raises(OverloadedError, match="hold"):
+            await sessions[3].submit(program)
+        with pytest.raises(OverloadedError, match="hold"):
+            sessions[0].set_variable("late", "y")
+        tenants[1].close(sessions[1].id)
+        await sessions[3].submit(program)
+        tenants[3].close(sessions[3].id)
+        for tenancy in (tenants[1], tenants[3]):
+            assert len(tenancy.sessions()) == 1, "20 kB each, of 40 kB that each may keep"
+        again = tenants[1].open()
+        await again.submit(program)
+        tenants[1].close(again.id)
+        assert [each.id for each in tenants[1].sessions()] == [again.id]
+
+
 async def test_a_prompt_that_fits_no_context_is_refused_before_it_is_made(
     session: Session, engine: ScriptedEngine
 ) -> None:

@@ -209,6 +209,21 @@ class Machine(RuleBasedStateMachine):
             VISITED["closed under a planned call"] += any(c.state == "running" for c in calls)
             self.at_once(self.core.tenancy(session.tenant).close, session.id)
 
+    @rule(session=sessions, claim=st.booleans())
+    def begin_and_close(self, session: Session | None, claim: bool) -> None:
+        """In the midst of it all, as clients do that have what they wanted."""
+        if session is None or session.closed:
+            return
+        self.count += 1
+        names = [f"q{self.count}.{i}" for i in range(3)]
+        calls = [call(names[0], names[0])]
+        calls += [call(n, f"{{{p}.out}}!") for p, n in pairwise(names)]
+        with suppress(ParrotError):
+            self.do(session.submit(Program(calls=calls)))
+            if claim:
+                self._read(names[0], session.take)
+            self.close(session, 0)
+
     # What the engine and time do
 
     @rule(data=st.data(), characters=st.integers(1, 12))
@@ -322,6 +337,7 @@ class Machine(RuleBasedStateMachine):
                     break
                 self.all_go_on()
             assert not [c for c in self.calls if c.state in ("queued", "running")]
+            assert all(reader.task.done() for reader in self.now_reading)
             for session in [s for t in TENANTS for s in self.core.tenancy(t).sessions()]:
                 if not session.closed:
                     self.at_once(self.core.tenancy(session.tenant).close, session.id)
