@@ -18,8 +18,8 @@ class SessionTexts:
         """
         if self._held >= self._most:
             raise OverloadedError(
-                f"the open sessions hold {self._held} bytes, more than the {self._most} that this server "
-                "keeps: close some (DELETE /v1/sessions/{id}) or try again later"
+                f"the open sessions hold {self._held} bytes, more than the {self._most} that this "
+                "server keeps: close some (DELETE /v1/sessions/{id}) or try again later"
             )
 
     def change(self, by: int) -> None:
