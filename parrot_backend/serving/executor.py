@@ -9,21 +9,22 @@ sessions have their turns in between, and the end is told after it.
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
-from parrot_backend.endpoints.lengths import characters, check_characters
 from parrot_backend.program.analysis import Analysis, Deduction, rewritten
 from parrot_backend.program.graph import Graph, Node
-from parrot_backend.program.render import call_length, render_call, render_transform
+from parrot_backend.program.render import render_transform
 from parrot_backend.program.transforms import JsonReader
 from parrot_backend.serving.call import Call
+from parrot_backend.serving.claims import Claims
 from parrot_backend.serving.concurrency import Concurrency
 from parrot_backend.serving.conversations import Conversations
 from parrot_backend.serving.dispatch.dispatcher import Dispatcher
 from parrot_backend.serving.events import EventLog
 from parrot_backend.serving.expectations import Expectations
+from parrot_backend.serving.needs import Needs
+from parrot_backend.serving.prompts import Prompts
 from parrot_backend.serving.ranking import Ranking
 from parrot_backend.serving.tally import Tally
 from parrot_backend.serving.tenants import Tenant
@@ -39,9 +40,6 @@ from parrot_backend.wire.errors import (
 from parrot_backend.wire.protocol import Objective, Program, SemanticCall
 from parrot_backend.wire.views import CallState, EventKind
 
-MOST_RENDERED = 2**28
-"""Characters of the prompts of one session that wait or run, at most."""
-
 # Nodes of a program up to which it is taken in before anybody else has a turn.
 _LARGE = 200
 
@@ -55,9 +53,6 @@ _EVENTS: dict[CallState, EventKind] = {
 
 class Executor:
     """Settles the nodes of a graph as their inputs come, and owns the calls of a session.
-
-    A call that is planned lives as long as its plan does; one that somebody asked for and left lives
-    while a call that is planned, or somebody who waits for a variable, needs what it writes.
 
     Args:
         dispatcher: where calls run.
@@ -94,14 +89,13 @@ class Executor:
         self._expectations = Expectations(dispatcher.endpoint, tenant.name, self.variables.values)
         self._concurrency = Concurrency(dispatcher.enter)
         self._worklist = Worklist(self._tell)
+        self._claims = Claims()
+        self._needs = Needs(self.graph, self.planned, self.variables)
+        self._prompts = Prompts(self.variables.values)
         self._json = JsonReader()
         self._missing: dict[str, int] = {}
-        self._claimable: dict[str, deque[Call]] = {}
-        self._asked: set[Call] = set()
-        self._left: set[Call] = set()
         self._untold: list[Call] = []
         self._reviewing = False
-        self._rendered = 0
 
     @property
     def calls(self) -> list[Call]:
@@ -111,7 +105,7 @@ class Executor:
     @property
     def in_use(self) -> bool:
         """Whether somebody reads one of its calls or waits for one of its variables now."""
-        return self.variables.readers or len(self._asked) > len(self._left)
+        return self._needs.reading
 
     async def add(self, program: Program) -> None:
         """Take a program in, whole or not at all, and start every call whose inputs are there.
@@ -162,24 +156,15 @@ class Executor:
         self._worklist.run()
 
     def claim(self, key: str) -> Call | None:
-        """The planned call whose rendered request has this key; each is handed over once.
-
-        A failed or cancelled prediction is no answer: the request has to run.
-        """
-        candidates = self._claimable.get(key, deque())
-        while candidates:
-            call = candidates.popleft()
-            if not candidates:
-                del self._claimable[key]
-            if call.state in ("queued", "running", "done"):
-                call.claimed_at = time.time()
-                self.tally.claim(call)
-                if not call.ended:
-                    self._asked.add(call)
-                self._concurrency.rerank(call)
-                self._events.add("call_claimed", call.id)
-                return call
-        return None
+        """The planned call whose rendered request has this key, if one is left."""
+        if (call := self._claims.take(key)) is not None:
+            call.claimed_at = time.time()
+            self.tally.claim(call)
+            if not call.ended:
+                self._needs.asked.add(call)
+            self._concurrency.rerank(call)
+            self._events.add("call_claimed", call.id)
+        return call
 
     def run(self, call: Call) -> None:
         """Start a call that was not planned.
@@ -192,13 +177,16 @@ class Executor:
         self._dispatcher.admit(self._tenant, 1)
         self.requests[call.id] = call
         self.tally.add(call)
-        self._asked.add(call)
+        self._needs.asked.add(call)
         self._dispatcher.track(call)
         self._dispatcher.enter(call)
 
     def stop_plan(self, error: CancelledCallError) -> None:
         """End what nobody has asked for, and what was left for its sake."""
-        calls = [*self._left, *(c for c in self.planned.values() if not c.claimed and not c.ended)]
+        calls = [
+            *self._needs.left,
+            *(c for c in self.planned.values() if not c.claimed and not c.ended),
+        ]
         # What runs comes last, for its end would give its place to what is to be ended next.
         for running in (False, True):
             for call in calls:
@@ -207,14 +195,14 @@ class Executor:
         self._worklist.run()
 
     def _stop(self, call: Call, error: CancelledCallError) -> None:
-        if not call.claimed or call in self._left:
+        if not call.claimed or call in self._needs.left:
             call.end("cancelled", error)
 
     def close(self, error: CancelledCallError) -> None:
         """As `stop_plan`; and nobody will wait for a variable any more."""
         self._closed = error
         self.stop_plan(error)
-        self._claimable.clear()
+        self._claims.clear()
         for name in self.variables.names:
             self._worklist.add(self._abandon, name, error)
         for call in self.planned.values():
@@ -252,32 +240,30 @@ class Executor:
 
     def left(self, call: Call) -> None:
         """Its last reader has left: it ends, where nobody else needs it."""
-        if self._is_needed(call):
-            self._left.add(call)
+        if self._needs.is_needed(call):
+            self._needs.left.add(call)
         else:
             call.end("cancelled", CancelledCallError(f"the reader of '{call.id}' left it"))
 
     def review(self) -> None:
         """Somebody waits no longer, or something failed: what was only for that ends."""
-        if self._left and not self._reviewing:
+        if self._needs.left and not self._reviewing:
             self._reviewing = True
             self._worklist.add(self._review)
             self._worklist.run()
 
     def _review(self) -> None:
         self._reviewing = False
-        for call in self._left:
+        for call in self._needs.left:
             self._worklist.add(self._reconsider, call)
 
     def _reconsider(self, call: Call) -> None:
-        if call in self._left and not call.readers:
+        if call in self._needs.left and not call.readers:
             self.left(call)
 
     def _end(self, call: Call) -> None:
-        if call in self._asked:
+        if self._needs.over(call):
             self._on_use()
-        self._asked.discard(call)
-        self._left.discard(call)
         self._untold.append(call)
         if call.error is not None:
             self.review()
@@ -289,22 +275,6 @@ class Executor:
                 self._fail(call.output, _rooted(call.error, call))
             self._spread(call.output, dependent=True)
         self._worklist.run()
-
-    def _is_needed(self, call: Call) -> bool:
-        """Whether a planned call that is to come reads what this one writes, or somebody waits."""
-        names = [call.output] if call.output is not None else []
-        seen = set(names)
-        while names:
-            if self.variables.is_waited_for(name := names.pop()):
-                return True
-            for node in self.graph.consumers.get(name, ()):
-                if isinstance(node, SemanticCall):
-                    if self.planned[node.id].state == "waiting":
-                        return True
-                elif node.output not in seen:
-                    seen.add(node.output)
-                    names.append(node.output)
-        return False
 
     # What a program begins with
 
@@ -411,36 +381,18 @@ class Executor:
         if call.state != "waiting":
             return
         texts = self.graph.texts[planned.output]
-        self._check_length(planned, texts)
-        request = render_call(planned, self.variables.values, texts)
+        model = self._dispatcher.endpoint.card.model
+        request = self._prompts.render(planned, texts, model)
         request.model = self._dispatcher.check_model(request.model)
-        self._claimable.setdefault(request.claim_key(), deque()).append(call)
+        self._claims.offer(request.claim_key(), call)
         call.request, call.dependent = request, dependent
-        self._rendered += (held := characters(request))
-        call.at_end(partial(self._let_go, call, held))
+        self._prompts.hold(call)
         if (earlier := rewritten(self.graph, planned)) is not None:
             call.draft = self.planned[earlier.id].tokens
         self._dispatcher.limit_time(call)  # also of one that waits for room in its group
         self._concurrency.enter(call)
         if call.dispatched is None and not call.ended:
             self._events.add("call_queued", call.id)
-
-    def _let_go(self, call: Call, held: int) -> None:
-        """Of a call that has ended only how it was asked for is of use, and no longer what."""
-        self._rendered -= held
-        if call.request is not None:
-            call.request = call.request.model_copy(update={"messages": []})
-
-    def _check_length(self, planned: SemanticCall, texts: Sequence[str]) -> None:
-        """Refuse a prompt before it is made, where it fits no context or there is no room for it."""
-        length = call_length(planned, self.variables.values, texts)
-        check_characters(length, self._dispatcher.endpoint.card.model)
-        if self._rendered + length > MOST_RENDERED:
-            raise InvalidRequestError(
-                f"with {planned.label} the prompts that wait or run in the session would come to more "
-                f"than {MOST_RENDERED} characters: use several sessions",
-                code="text_too_long",
-            )
 
     def _write(self, name: str, value: str) -> None:
         """Give a variable its value, or fail it where that can't be one."""

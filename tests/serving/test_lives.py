@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.engines.base import ModelCard
-from parrot_backend.serving import executor
+from parrot_backend.serving import prompts
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.core import ServingCore
 from parrot_backend.serving.limits import Limits
@@ -408,7 +408,7 @@ async def test_a_prompt_that_fits_no_context_is_refused_before_it_is_made(
 async def test_what_is_rendered_and_waits_is_bounded_by_its_characters(
     session: Session, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executor, "MOST_RENDERED", 10_000)
+    monkeypatch.setattr(prompts, "MOST_CHARACTERS", 10_000)
     engine.script = lambda prompt: "x"
     released = [engine.hold(f"{n}" + "x" * 3000) for n in range(5)]
     calls = [call(f"c{n}", f"{n}{{long}}") for n in range(5)]

@@ -286,8 +286,9 @@ class Machine(RuleBasedStateMachine):
                 continue
             owner = each._owner
             planned = each.planned and not each.claimed
-            left = getattr(owner, "_left", ())
-            assert planned or each.readers or (each in left and owner._is_needed(each))
+            needs = getattr(owner, "_needs", None)
+            left = needs is not None and each in needs.left and needs.is_needed(each)
+            assert planned or each.readers or left
 
     @invariant()
     def what_is_counted_is_there(self) -> None:
