@@ -59,7 +59,8 @@ class Supervisor:
         if not self._wanted:
             raise UnavailableError("the server is shutting down")
         if self.connection is None or self.state != "ready":
-            raise EndpointLostError(f"{self._why}; the engine is {self.state}")
+            is_state = "has failed" if self.state == "failed" else f"is {self.state}"
+            raise EndpointLostError(f"{self._why}; the engine {is_state}")
         return self.connection
 
     def drain(self) -> None:

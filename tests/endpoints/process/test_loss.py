@@ -161,17 +161,17 @@ async def test_a_first_start_that_fails_raises_the_child_s_own_error(
             pass
 
 
-async def test_after_some_starts_that_fail_it_is_dead_for_good(
+async def test_after_some_starts_that_fail_it_has_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "MAX_FAILED_STARTS", 2)
     async with running("works_once", mark=str(tmp_path / "mark")) as endpoint:
         states = states_of(endpoint)
         kill(endpoint)
-        await eventually(lambda: len(states) >= 5)
+        await eventually(lambda: len(states) >= 6)
         await asyncio.sleep(0.1)
-        assert states == ["dead", "starting", "dead", "starting", "dead"]
-        with pytest.raises(EndpointLostError, match=r"can't be started again.*mark.*is dead$"):
+        assert states == ["dead", "starting", "dead", "starting", "dead", "failed"]
+        with pytest.raises(EndpointLostError, match=r"can't be started again.*mark.*has failed$"):
             await deltas_of(endpoint, job("late"))
 
 

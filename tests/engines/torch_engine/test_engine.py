@@ -329,7 +329,7 @@ def test_encode_says_why_the_template_refuses(engine: TorchEngine) -> None:
 
 def test_encode_refuses_text_that_is_not_unicode(engine: TorchEngine) -> None:
     with pytest.raises(InvalidRequestError, match="not valid Unicode"):
-        engine.encode([message("user", "\ud800")])
+        engine.encode([ChatMessage.model_construct(role="user", content="\ud800")])
 
 
 async def test_encode_works_in_many_threads_while_the_engine_runs(engine: TorchEngine) -> None:

@@ -220,7 +220,7 @@ def test_operations_in_any_order_change_no_answer(
         ),
     )
     print(f"{dict(world.happened)}")
-    assert world.happened["operations"] > EXAMPLES * OPERATIONS * 0.95
+    assert world.happened["operations"] > EXAMPLES * OPERATIONS * 0.9
     assert min(world.happened.values()) >= 100, world.happened
     free = [(list(key[1]), answer) for key, answer in world.answers.items() if not key[0]]
     assert tiny_reference.check_forced(free) == 0
