@@ -19,7 +19,7 @@ from typing import cast
 import uvicorn
 from fastapi import FastAPI
 
-from parrot_backend.api.connections import BACKLOG, Connections
+from parrot_backend.api.connections import ACCEPTED_AT_ONCE, Connections, answer_unread
 from parrot_backend.wire.errors import ParrotError
 
 logger = logging.getLogger(__name__)
@@ -130,7 +130,8 @@ class _Server(uvicorn.Server):
     """Says when it is ready, and takes a signal as the wish for an orderly end, with exit code 0.
 
     Requests then have `grace_seconds`, or until the next SIGINT. Then the core ends their calls, so
-    that clients are told; uvicorn would cut them off.
+    that clients are told, and those whose bodies are still to come are answered; uvicorn would cut
+    them off.
     """
 
     def __init__(
@@ -169,6 +170,7 @@ class _Server(uvicorn.Server):
             )
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._at_once.wait(), self._grace_seconds)
+        answer_unread(self.server_state)
         await self._app.state.core.aclose()
 
 
@@ -181,7 +183,7 @@ def config_of(app: FastAPI, grace_seconds: int) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         ws="none",
-        backlog=BACKLOG,
+        backlog=ACCEPTED_AT_ONCE,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=grace_seconds + LAST_WORDS_SECONDS,
     )

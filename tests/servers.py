@@ -13,7 +13,7 @@ from parrot_backend.api.app import create_app
 from parrot_backend.api.keys import Keys
 from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.engines.base import Engine
-from parrot_backend.server import bind, config_of, url_of
+from parrot_backend.server import WAITING_CONNECTIONS, bind, config_of, url_of
 from parrot_backend.serving.limits import Limits
 
 
@@ -39,6 +39,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        for sock in sockets or ():
+            sock.listen(WAITING_CONNECTIONS)
         if self.watch is not None:
             self._watching = asyncio.create_task(self.watch.run())
 

@@ -2,16 +2,20 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Iterator
+from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
 from fastapi import Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from parrot_backend.api import completion as chat
 from parrot_backend.api.choices import read
 from parrot_backend.api.errors import error_body, unexpected
+from parrot_backend.api.json_pieces import json_pieces
+from parrot_backend.api.pieces import Pieces
 from parrot_backend.api.state import core_of
 from parrot_backend.engines.base import Delta
 from parrot_backend.serving.call import Call
@@ -22,12 +26,32 @@ from parrot_backend.wire.text_protocol import CompletionRequest
 T = TypeVar("T")
 Deltas = AsyncGenerator[tuple[int, Delta], None]
 
+# Characters of an answer that is made before it is sent, so that its length is told.
+_SHORT = 2**20
+
+
+class _Told(StreamingResponse):
+    """Ends what it tells when its client leaves, also one that doesn't read: Starlette leaves that to
+    the garbage collector."""
+
+    def __init__(
+        self, pieces: AsyncGenerator[str, None], media_type: str, headers: dict[str, str]
+    ) -> None:
+        super().__init__(pieces, media_type=media_type, headers=headers)
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._pieces.aclose()
+
 
 class Shape(Protocol):
     """How calls are told: see `api.completion` for chats, `api.text_completion` for raw text."""
 
     def completion(self, calls: list[Call]) -> dict[str, Any]:
-        """The whole answer."""
+        """The whole answer; its `choices` are made as they are taken."""
         ...
 
     def chunk(self, calls: list[Call], index: int, step: Delta, *, first: bool) -> dict[str, Any]:
@@ -57,13 +81,14 @@ async def answer(
     deltas = read(calls)
     if not request.stream:
         await until_disconnect(http, _drain(deltas))
-        response = JSONResponse(shape.completion(calls) | fingerprint, headers=headers)
-        _release(calls)
-        return response
+        content = shape.completion(calls) | fingerprint
+        content["choices"] = _released(calls, content["choices"])
+        pieces: Pieces = http.app.state.pieces
+        return await _whole(pieces.each(json_pieces(content)), headers)
     first = await until_disconnect(http, anext(deltas))
     include_usage = request.stream_options is not None and request.stream_options.include_usage
     events = _events(shape, calls, first, deltas, fingerprint, include_usage=include_usage)
-    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+    return _Told(events, "text/event-stream", headers)
 
 
 async def until_disconnect(http: Request, work: Awaitable[T]) -> T:
@@ -95,6 +120,34 @@ async def _drain(deltas: Deltas) -> None:
         pass
 
 
+async def _whole(pieces: AsyncGenerator[str, None], headers: dict[str, str]) -> Response:
+    """JSON as one answer: with its length where it is short, and else sent as it is made."""
+    begun, size = [], 0
+    async for piece in pieces:
+        begun.append(piece)
+        size += len(piece)
+        if size > _SHORT:
+            return _Told(_continued("".join(begun), pieces), "application/json", headers)
+    return Response("".join(begun), media_type="application/json", headers=headers)
+
+
+async def _continued(begun: str, rest: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
+    async with aclosing(rest):
+        yield begun
+        async for piece in rest:
+            yield piece
+
+
+def _released(calls: list[Call], choices: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The choices of ended calls, each of which is released when its choice has been told."""
+    try:
+        for call, choice in zip(calls, choices, strict=True):
+            yield choice
+            call.release()
+    finally:
+        _release(calls)
+
+
 async def _events(
     shape: Shape,
     calls: list[Call],
@@ -103,7 +156,7 @@ async def _events(
     told_by_all: dict[str, Any],
     *,
     include_usage: bool,
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str, None]:
     begun = {first[0]}
     try:
         yield _event(shape.chunk(calls, *first, first=True) | told_by_all)

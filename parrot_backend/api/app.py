@@ -10,14 +10,14 @@ from fastapi import FastAPI
 from parrot_backend import __version__
 from parrot_backend.api import documentation, errors, openai, operations, semantic, text
 from parrot_backend.api.bodies import Bodies
-from parrot_backend.api.guards import RequireApiKey, RequireLocalHost
-from parrot_backend.api.idempotency import Answers
+from parrot_backend.api.guards import RefuseTwoLengths, RequireApiKey, RequireLocalHost
+from parrot_backend.api.idempotency import Answers, as_it_stands
 from parrot_backend.api.keys import Keys
+from parrot_backend.api.pieces import Pieces
 from parrot_backend.endpoints.base import Endpoint
 from parrot_backend.serving.core import ServingCore
 from parrot_backend.serving.dispatch.policy import Policy
 from parrot_backend.serving.limits import Limits
-from parrot_backend.wire.views import SessionView
 
 
 def create_app(
@@ -51,7 +51,8 @@ def create_app(
     app = FastAPI(title="Parrot", version=__version__, lifespan=lifespan)
     app.state.limits = limits
     app.state.bodies = Bodies(limits)
-    app.state.answers = Answers[SessionView]()
+    app.state.pieces = Pieces()
+    app.state.answers = Answers(as_it_stands)
     routers = (semantic.router, openai.router, text.router, operations.router)
     errors.install(app, [route for router in routers for route in router.routes])
     documentation.install(app)
@@ -61,5 +62,6 @@ def create_app(
         app.add_middleware(RequireApiKey, keys=keys)
     else:
         app.add_middleware(RequireLocalHost, names={"localhost", *names})
+    app.add_middleware(RefuseTwoLengths)
     app.add_middleware(errors.AnswerFailures)
     return app

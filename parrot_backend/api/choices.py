@@ -30,8 +30,9 @@ class Take(Protocol):
         ...
 
 
-# As many as are started before others have a turn.
-_AT_ONCE = 64
+# As many calls are started, or deltas of an answer that is there already taken and told, before others
+# have a turn.
+_STARTED, _TAKEN, _TOLD = 64, 64, 8
 
 
 async def start(request: HasChoices[LLMRequest], take: Take, scope: CallScope) -> list[Call]:
@@ -50,7 +51,7 @@ async def start(request: HasChoices[LLMRequest], take: Take, scope: CallScope) -
     try:
         for choice in choices:
             calls.append(take(choice, scope))
-            if not len(calls) % _AT_ONCE:
+            if not len(calls) % _STARTED:
                 await asyncio.sleep(0)
     except BaseException:
         for call in calls:
@@ -69,7 +70,7 @@ async def read(calls: list[Call]) -> AsyncGenerator[tuple[int, Delta], None]:
     """
     news: asyncio.Queue[tuple[int, Delta] | Exception | None] = asyncio.Queue()
     tasks = [asyncio.create_task(_forward(index, call, news)) for index, call in enumerate(calls)]
-    unfinished = len(calls)
+    unfinished, told = len(calls), 0
     try:
         while unfinished:
             item = await news.get()
@@ -79,6 +80,9 @@ async def read(calls: list[Call]) -> AsyncGenerator[tuple[int, Delta], None]:
                 unfinished -= 1
             else:
                 yield item
+                told += 1
+                if not told % _TOLD and not news.empty():
+                    await asyncio.sleep(0)
     finally:
         for task in tasks:
             task.cancel()
@@ -95,6 +99,8 @@ async def _forward(
         async with aclosing(call.read()) as deltas:
             async for delta in deltas:
                 news.put_nowait((index, delta))
+                if not news.qsize() % _TAKEN:
+                    await asyncio.sleep(0)
         news.put_nowait(None)
     except Exception as error:
         news.put_nowait(error)

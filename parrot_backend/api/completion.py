@@ -1,6 +1,6 @@
 """Calls in OpenAI's shapes: chat completions, their chunks, usage and logprobs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from parrot_backend.endpoints.tool_grammar import may_call
@@ -9,10 +9,13 @@ from parrot_backend.serving.call import Call
 
 
 def completion(calls: list[Call]) -> dict[str, Any]:
-    """Ended calls, the choices of one request, as a `chat.completion` object."""
+    """Ended calls, the choices of one request, as a `chat.completion` object.
+
+    Its long lists are iterators (see `json_pieces`): what a choice says is made when it is its turn.
+    """
     return {
         **_base(calls, "chat.completion"),
-        "choices": [_choice(index, call) for index, call in enumerate(calls)],
+        "choices": (_choice(index, call) for index, call in enumerate(calls)),
         "usage": usage(calls),
     }
 
@@ -27,7 +30,7 @@ def chunk(calls: list[Call], index: int, step: Delta, *, first: bool) -> dict[st
     choice = {
         "index": index,
         "delta": delta,
-        "logprobs": _logprobs(step.logprobs) if step.logprobs else None,
+        "logprobs": _logprobs(list(_tokens(step.logprobs))) if step.logprobs else None,
         "finish_reason": step.finish_reason,
     }
     return {**_base(calls, "chat.completion.chunk"), "choices": [choice]}
@@ -78,7 +81,7 @@ def _choice(index: int, call: Call) -> dict[str, Any]:
     return {
         "index": index,
         "message": message,
-        "logprobs": _logprobs(call.logprobs) if wanted else None,
+        "logprobs": _logprobs(_tokens(call.logprobs)) if wanted else None,
         "finish_reason": call.finish_reason,
     }
 
@@ -95,12 +98,14 @@ def _tool_call_piece(piece: ToolCallDelta) -> dict[str, Any]:
     return {"index": piece.index, "id": piece.id, "type": "function", "function": function}
 
 
-def _logprobs(tokens: Iterable[TokenLogprobs]) -> dict[str, Any]:
-    content = [
-        {**_candidate(token.chosen), "top_logprobs": [_candidate(other) for other in token.top]}
-        for token in tokens
-    ]
+def _logprobs(content: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return {"content": content, "refusal": None}
+
+
+def _tokens(tokens: Iterable[TokenLogprobs]) -> Iterator[dict[str, Any]]:
+    for token in tokens:
+        top = [_candidate(other) for other in token.top]
+        yield {**_candidate(token.chosen), "top_logprobs": top}
 
 
 def _candidate(candidate: Candidate) -> dict[str, Any]:

@@ -7,6 +7,7 @@ asyncio tells the log of every try.
 import asyncio
 import logging
 import resource
+import select
 from collections import OrderedDict
 from typing import Any
 
@@ -17,16 +18,24 @@ from uvicorn.server import ServerState
 
 from parrot_backend.api.errors import error_response
 from parrot_backend.serving.limits import Limits
-from parrot_backend.wire.errors import InvalidRequestError, OverloadedError
+from parrot_backend.wire.errors import (
+    InvalidRequestError,
+    OverloadedError,
+    ParrotError,
+    UnavailableError,
+)
 
 logger = logging.getLogger(__name__)
 
-BACKLOG = 64
-"""Connections that asyncio accepts at once, before any of them is counted."""
+ACCEPTED_AT_ONCE = 8
+"""Connections that asyncio accepts in one turn of the loop; many more wait in the kernel."""
 
-_LINGERING = 32
+_LINGERING = 256
 _LINGER_SECONDS = 0.2
-_RESERVE = BACKLOG + _LINGERING + 64  # descriptors for them, and for all that is no connection
+# Turns from a connection's acceptance until it is counted, and from its closing until it is closed.
+_TURNS = 8
+# Descriptors for those, and for all that is no connection.
+_RESERVE = ACCEPTED_AT_ONCE * _TURNS + 64
 _FULL = error_response(
     OverloadedError(
         "the server has as many connections as it may: try again", code="too_many_connections"
@@ -42,10 +51,13 @@ class Connections:
     """The connections of one server, which makes a protocol for each; bounded by its descriptors."""
 
     def __init__(self, limits: Limits) -> None:
-        self.most = min(limits.connections, max(_descriptors() - _RESERVE, 1))
+        free = max(_descriptors() - _RESERVE, 4)
+        self.lingering = min(_LINGERING, free // 4)
+        self.most = min(limits.connections, free - self.lingering)
         self.header_seconds = limits.header_seconds
         self.count = 0
-        self.refused = 0
+        # Those that were told that there is no room; the first one first.
+        self.refused: OrderedDict[_Connection, None] = OrderedDict()
         # The longest idle first.
         self.idle: OrderedDict[_Connection, None] = OrderedDict()
 
@@ -63,11 +75,19 @@ class Connections:
         """Whether there is room for another, if need be in place of the longest idle one."""
         if self.count < self.most:
             return True
-        if not self.idle:
-            return False
-        longest, _ = self.idle.popitem(last=False)
-        longest.timeout_keep_alive_handler()
-        return True
+        while self.idle:
+            longest, _ = self.idle.popitem(last=False)
+            if not longest.has_news():
+                longest.timeout_keep_alive_handler()
+                return True
+        return False
+
+
+def answer_unread(state: ServerState) -> None:
+    """Answer the requests whose bodies are still to come, and that are not waited for any longer."""
+    for connection in list(state.connections):
+        if isinstance(connection, _Connection):
+            connection.stop_reading()
 
 
 def _descriptors() -> int:
@@ -101,7 +121,6 @@ class _Connection(H11Protocol):
         super().__init__(config, server_state, app_state, loop)
         self._all = connections
         self._counted = False
-        self._refused = False
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -114,44 +133,57 @@ class _Connection(H11Protocol):
         self._all.idle[self] = None
         self._expect_head()
 
+    def has_news(self) -> bool:
+        """Whether something has come that was not read yet: closing over it takes the answer away."""
+        news = select.poll()
+        news.register(self.transport.get_extra_info("socket"), select.POLLIN)
+        return bool(news.poll(0))
+
     def send_400_response(self, msg: str) -> None:
         """In the shape of all errors; uvicorn's is plain text."""
-        body = error_response(InvalidRequestError(msg)).body
-        headers = [
-            ("content-type", "application/json"),
-            ("content-length", str(len(body))),
-            ("connection", "close"),
-        ]
+        self._end_with(InvalidRequestError(msg))
+
+    def stop_reading(self) -> None:
+        """Wait no longer for the rest of a request that nobody has begun to answer."""
+        if self.conn.our_state is h11.SEND_RESPONSE and self.conn.their_state is h11.SEND_BODY:
+            self._end_with(UnavailableError("the server is shutting down: try again later"))
+
+    def _end_with(self, error: ParrotError) -> None:
+        """Answer and close, whatever is still to come."""
+        answer = error_response(error)
+        headers = [*answer.raw_headers, (b"connection", b"close")]
         for event in (
-            h11.Response(status_code=400, headers=headers),
-            h11.Data(data=bytes(body)),
+            h11.Response(status_code=answer.status_code, headers=headers),
+            h11.Data(data=bytes(answer.body)),
             h11.EndOfMessage(),
         ):
             self.transport.write(self.conn.send(event))
         self.transport.close()
 
     def _refuse(self) -> None:
-        """Say so, and read what the client sends: closing over it would take the answer from it."""
-        self._refused = True
-        self._all.refused += 1
+        """Say so, and read what the client sends: closing over it would take the answer from it.
+
+        That is done for a while, and only for so many: the first ones have most likely read it.
+        """
         self.transport.write(_FULL_ANSWER)
         self.transport.write_eof()
-        seconds = _LINGER_SECONDS if self._all.refused <= _LINGERING else 0
-        self._deadline = self.loop.call_later(seconds, self.transport.close)
+        self._all.refused[self] = None
+        self._deadline = self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+        if len(self._all.refused) > self._all.lingering:
+            first, _ = self._all.refused.popitem(last=False)
+            first.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._all.idle.pop(self, None)
+        self._all.refused.pop(self, None)
         self._stop_waiting()
         if self._counted:
             self._all.count -= 1
             self._counted = False
-        if self._refused:
-            self._all.refused -= 1
-            self._refused = False
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._refused or self.transport.is_closing():
+        if not self._counted or self.transport.is_closing():
             return
         self._all.idle.pop(self, None)
         super().data_received(data)

@@ -1,9 +1,9 @@
 """ASGI guards in front of the routes: who asks, and from where."""
 
 import ipaddress
+import re
 from collections.abc import Collection
 from typing import ClassVar
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,6 +15,7 @@ from parrot_backend.wire.errors import AuthenticationError, InvalidRequestError,
 OPEN_ROUTES = frozenset({"/health", "/ready"})
 """What needs no key: what a load balancer asks. All else does, the documentation of the routes too."""
 
+_HOST = re.compile(r"(?:(?P<name>[\w.-]+)|\[(?P<address>[\w:.]+)\])(?::[0-9]{0,5})?", re.ASCII)
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -82,19 +83,56 @@ class RequireLocalHost:
         server = scope.get("server")
         over_unix_socket = server is not None and server[1] is None
         host = headers.get("host", "")
-        if not over_unix_socket and not self._is_here(f"//{host}"):
+        if not over_unix_socket and not self._is_here(host):
             return MisdirectedError(
                 f"this server is not '{host}': without an API key it answers to 'localhost' and to "
                 "loopback addresses only"
             )
         origin = headers.get("origin")
-        if origin is None or scope["method"] in _SAFE_METHODS or self._is_here(origin):
+        if (
+            origin is None
+            or scope["method"] in _SAFE_METHODS
+            or self._is_here(origin.partition("://")[2])
+        ):
             return None
         return ForbiddenError(f"pages of '{origin}' may change nothing here without an API key")
 
-    def _is_here(self, url: str) -> bool:
-        try:
-            name = urlsplit(url).hostname or ""
-            return name in self._names or ipaddress.ip_address(name).is_loopback
-        except ValueError:
+    def _is_here(self, host: str) -> bool:
+        """Whether this is a host, with its port or without, and this machine."""
+        parts = _HOST.fullmatch(host)
+        if parts is None:
             return False
+        name = (parts["name"] or parts["address"]).lower().removesuffix(".")
+        return name in self._names or _is_loopback(name)
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+class RefuseTwoLengths:
+    """Answers 400 to a request that tells its body's length twice, as a number and as chunks.
+
+    Who stands between may have read it by the other one, and would take the end of its body for the
+    next request. So the connection is closed.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through, or answer it."""
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            if "content-length" in headers and "transfer-encoding" in headers:
+                error = InvalidRequestError("send Content-Length or Transfer-Encoding, not both")
+                response = error_response(error)
+                response.headers["Connection"] = "close"
+                await response(scope, receive, send)
+                return
+        await self._app(scope, receive, send)

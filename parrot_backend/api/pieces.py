@@ -6,7 +6,8 @@ theirs takes, and each write to a socket would wait for the thread's next pause.
 
 import asyncio
 import time
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
+from contextlib import closing
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -34,3 +35,18 @@ class Pieces:
                     result: T = stop.value
                     return result
             await asyncio.sleep(0)
+
+    async def each(self, items: Generator[T, None, None]) -> AsyncGenerator[T, None]:
+        """The items, where each is a piece of work, as long as a slice at the most.
+
+        They are closed at the end, also where that comes early.
+        """
+        with closing(items):
+            while True:
+                async with self._turn:
+                    try:
+                        item = next(items)
+                    except StopIteration:
+                        return
+                yield item
+                await asyncio.sleep(0)

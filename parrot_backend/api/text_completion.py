@@ -1,6 +1,6 @@
 """Calls in OpenAI's older shapes: text completions, their chunks, usage and logprobs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -17,19 +17,16 @@ class TextShape:
         self._told: dict[int, int] = {}
 
     def completion(self, calls: list[Call]) -> dict[str, Any]:
-        """Ended calls as a `text_completion` object."""
-        choices = []
-        for index, call in enumerate(calls):
-            wanted = call.request is not None and call.request.logprobs
-            logprobs = _logprobs(call.logprobs, 0) if wanted else None
-            choices.append(_choice(index, call.text, logprobs, call.finish_reason))
+        """Ended calls as a `text_completion` object; its long lists are iterators."""
+        choices = (_whole_choice(index, call) for index, call in enumerate(calls))
         return {**_base(calls), "choices": choices, "usage": self._usage(calls)}
 
     def chunk(self, calls: list[Call], index: int, step: Delta, *, first: bool) -> dict[str, Any]:
         """One step of choice `index`, in the same shape."""
         logprobs = None
         if step.logprobs:
-            logprobs = _logprobs(step.logprobs, self._told.get(index, 0))
+            columns = _logprobs(step.logprobs, self._told.get(index, 0))
+            logprobs = {name: list(column) for name, column in columns.items()}
             self._told[index] = logprobs["text_offset"][-1] + len(logprobs["tokens"][-1])
         return {
             **_base(calls),
@@ -55,21 +52,26 @@ def _base(calls: list[Call]) -> dict[str, Any]:
     }
 
 
+def _whole_choice(index: int, call: Call) -> dict[str, Any]:
+    wanted = call.request is not None and call.request.logprobs
+    logprobs = _logprobs(call.logprobs, 0) if wanted else None
+    return _choice(index, call.text, logprobs, call.finish_reason)
+
+
 def _choice(
-    index: int, text: str, logprobs: dict[str, Any] | None, finish_reason: str | None
+    index: int, text: str, logprobs: Mapping[str, Any] | None, finish_reason: str | None
 ) -> dict[str, Any]:
     return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason}
 
 
-def _logprobs(tokens: Iterable[TokenLogprobs], offset: int) -> dict[str, Any]:
+def _logprobs(tokens: Sequence[TokenLogprobs], offset: int) -> dict[str, Iterator[Any]]:
     """One list for each property of the tokens; the first begins `offset` characters in the text."""
-    tokens = list(tokens)
-    texts = [_text(token.chosen) for token in tokens]
+    lengths = (len(_text(token.chosen)) for token in tokens[:-1])
     return {
-        "tokens": texts,
-        "token_logprobs": [token.chosen.logprob for token in tokens],
-        "top_logprobs": [{_text(other): other.logprob for other in token.top} for token in tokens],
-        "text_offset": list(accumulate(map(len, texts[:-1]), initial=offset)),
+        "tokens": (_text(token.chosen) for token in tokens),
+        "token_logprobs": (token.chosen.logprob for token in tokens),
+        "top_logprobs": ({_text(other): other.logprob for other in token.top} for token in tokens),
+        "text_offset": accumulate(lengths, initial=offset),
     }
 
 

@@ -2,9 +2,15 @@
 
 import resource
 import socket
+import subprocess
+import sys
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import IO
 from urllib.parse import urlsplit
 
 import httpx
@@ -129,9 +135,74 @@ def test_descriptors_are_taken_and_bound_the_connections(monkeypatch: pytest.Mon
     taken = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 1024))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: taken.append(limits))
-    assert Connections(Limits()).most == 1024 - connections.BACKLOG - 96
+    descriptors = Connections(Limits())
+    assert descriptors.most + descriptors.lingering == 1024 - connections.ACCEPTED_AT_ONCE * 8 - 64
+    assert descriptors.most > 500
     assert taken == [(1024, 1024)]
     assert Connections(Limits(connections=7)).most == 7
+
+
+@dataclass(frozen=True, slots=True)
+class Small:
+    """A server that may have 256 files open."""
+
+    url: str
+    process: "subprocess.Popen[str]"
+    log: IO[str]
+
+    def written(self) -> str:
+        self.log.seek(0)
+        return self.log.read()
+
+
+@pytest.fixture
+def small() -> Iterator[Small]:
+    serve = [sys.executable, "-m", "tests.streams", "--tokens", "60", "--pace", "1"]
+    command = ["bash", "-c", 'ulimit -n 256 && exec "$@"', "bash", *serve]
+    pipe = subprocess.PIPE
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True) as process,
+    ):
+        assert process.stdout is not None
+        yield Small(process.stdout.readline().strip(), process, log)
+        process.kill()
+
+
+def test_a_burst_beyond_the_descriptors_is_answered(small: Small) -> None:
+    """Each of them, although nothing was served before and what it takes is not loaded yet."""
+    url = small.url
+    body = b'{"messages":[{"role":"user","content":"x"}],"stream":true}'
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+    head += b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with ExitStack() as opened:
+        many = [opened.enter_context(connected(url, head + body)) for _ in range(400)]
+        assert httpx.get(f"{url}/health", timeout=10).status_code in (200, 503)
+        time.sleep(2)
+        for connection in many:
+            connection.setblocking(False)
+        begun = [connection.recv(65536) for connection in many]
+    statuses = Counter(answer.partition(b"\r\n")[0] for answer in begun)
+    written = small.written()
+    assert set(statuses) == {b"HTTP/1.1 200 OK", b"HTTP/1.1 503 Service Unavailable"}, written
+    assert statuses[b"HTTP/1.1 200 OK"] > 30
+    refused = [answer for answer in begun if b" 503 " in answer]
+    assert all(b"too_many_connections" in answer for answer in refused)
+    assert all(b"connection: close" in answer for answer in refused)
+    assert "Traceback" not in written
+    assert eventually(lambda: httpx.get(f"{url}/health", timeout=10).status_code == 200)
+
+
+def test_a_body_that_is_still_to_come_at_the_server_s_end_is_answered(small: Small) -> None:
+    head = b"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with connected(small.url, head + b"Content-Length: 100\r\n\r\n{") as connection:
+        assert httpx.get(f"{small.url}/health").status_code == 200
+        small.process.terminate()
+        told = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert told.startswith(b"HTTP/1.1 503 ")
+    assert b'"code":"unavailable"' in told
+    assert small.process.wait(10) == 0
+    assert "Traceback" not in small.written()
 
 
 def test_what_is_no_http_is_answered_in_the_shape_of_errors(url: str) -> None:

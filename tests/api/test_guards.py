@@ -1,5 +1,6 @@
 """Who may ask: with keys their tenants, without any whoever names this machine."""
 
+import socket
 from collections.abc import Iterator
 from hashlib import sha256
 
@@ -65,6 +66,18 @@ def test_stats_are_for_operators(tenants: httpx.Client) -> None:
         ("127.0.0.1:1", 200),
         ("127.9.9.9", 200),
         ("[::1]:8642", 200),
+        ("localhost.", 200),
+        ("localhost:", 200),
+        ("[::ffff:127.0.0.1]", 200),
+        ("evil.example@localhost", 421),
+        ("localhost/evil.example", 421),
+        ("localhost?evil", 421),
+        ("localhost#evil", 421),
+        ("localhost:abc", 421),
+        ("localhost:80:80", 421),
+        ("[::ffff:10.0.0.1]", 421),
+        ("[localhost", 421),
+        ("::1", 421),
         ("evil.example", 421),
         ("evil.example:8642", 421),
         ("127.0.0.1.evil.example", 421),
@@ -85,6 +98,9 @@ def test_without_keys_the_host_is_this_machine(local: httpx.Client, host: str, s
         ("POST", "http://localhost:3000", 200),
         ("POST", "http://127.0.0.1:8642", 200),
         ("POST", "https://evil.example", 403),
+        ("POST", "http://[::1]:8642", 200),
+        ("POST", "https://evil.example@localhost", 403),
+        ("POST", "localhost", 403),
         ("POST", "null", 403),
         ("GET", "https://evil.example", 200),
     ],
@@ -99,3 +115,19 @@ def test_without_keys_other_hosts_pages_change_nothing(
 def test_with_a_key_any_host_is_right(tenants: httpx.Client) -> None:
     headers = {**ANN, "host": "parrot.example", "origin": "https://pages.example"}
     assert tenants.post("/v1/sessions", headers=headers).status_code == 200
+
+
+def test_a_body_has_one_length(local: httpx.Client) -> None:
+    """The rest of one that has two is not read as the next request."""
+    address = (local.base_url.host, local.base_url.port)
+    for path in ("/v1/sessions", "/health"):
+        with socket.create_connection(address, timeout=10) as connection:
+            connection.sendall(
+                f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n"
+                "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+                "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+            )
+            told = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert told.startswith(b"HTTP/1.1 400 ")
+        assert b"connection: close" in told.lower()
+        assert told.count(b"HTTP/1.1") == 1

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from parrot_backend.api import idempotency
+from parrot_backend.serving.limits import Limits
 from parrot_backend.wire.protocol import Program
 from tests.doubles import ScriptedEngine
 from tests.programs import call
@@ -79,6 +80,44 @@ def test_an_opening_with_an_id_is_known_by_it(http: httpx.Client, scripted: Scri
     assert second.json() == first.json()
     assert code(http.post("/v1/sessions", json={"id": "mine"})) == (409, "session_exists")
     assert scripted.started == ["once"]
+
+
+def test_an_empty_key_is_none(http: httpx.Client) -> None:
+    answer = http.post("/v1/sessions", headers={"idempotency-key": ""})
+    assert answer.status_code == 400
+    assert "idempotency-key" in answer.json()["error"]["param"]
+
+
+def test_a_key_is_no_id(http: httpx.Client) -> None:
+    opened = {
+        http.post("/v1/sessions", json={"id": "b"}).json()["id"],
+        *(
+            http.post("/v1/sessions", headers={"idempotency-key": key}).json()["id"]
+            for key in ("id b", "key b", "b")
+        ),
+    }
+    assert len(opened) == 4
+    other = http.post("/v1/sessions", json={"tags": ["x"]}, headers={"idempotency-key": "b"})
+    assert "key 'b' is" in other.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("headers", [{"idempotency-key": "k"}, {}])
+def test_a_session_that_was_closed_is_not_told_to_be_open(headers: dict[str, str]) -> None:
+    limits = Limits(closed_session_bytes=3000)
+    with serving(ScriptedEngine(), limits=limits) as url:
+        opening = {"id": "mine", "program": PROGRAM}
+        opened = httpx.post(f"{url}/v1/sessions", json=opening, headers=headers).json()
+        path = f"{url}/v1/sessions/mine"
+        more = {"idempotency-key": "more"}
+        httpx.post(f"{path}/program", json={}, headers=more).raise_for_status()
+        closed = httpx.delete(path).json()
+        again = httpx.post(f"{url}/v1/sessions", json=opening, headers=headers)
+        assert (opened["closed"], again.status_code, again.json()) == (False, 200, closed)
+        assert httpx.post(f"{path}/program", json={}, headers=more).json() == closed
+        httpx.post(f"{url}/v1/sessions", json={"id": "next", "program": PROGRAM})
+        httpx.delete(f"{url}/v1/sessions/next")
+        again = httpx.post(f"{url}/v1/sessions", json=opening, headers=headers)
+        assert code(again) == (404, "session_not_found")
 
 
 def test_what_failed_is_tried_again(http: httpx.Client) -> None:
