@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from parrot_backend.api import completion as chat
+from parrot_backend.api.bodies import let_go_of_body
 from parrot_backend.api.choices import read
 from parrot_backend.api.errors import error_body, unexpected
 from parrot_backend.api.json_pieces import json_pieces
@@ -77,6 +78,7 @@ async def answer(
         CALL_HEADER: ",".join(call.id for call in calls),
         CLAIMED_HEADER: str(all(call.claimed for call in calls)).lower(),
     }
+    let_go_of_body(http)  # the calls have it now
     fingerprint = {"system_fingerprint": core_of(http).endpoint.card.model.fingerprint}
     deltas = read(calls)
     if not request.stream:

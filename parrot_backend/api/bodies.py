@@ -41,12 +41,18 @@ class Bodies:
 
     @contextmanager
     def holding(self, http: Request) -> Generator["_Body", None, None]:
-        """A request's body, which counts until the end of the context."""
-        body = _Body(is_json=_is_json(http))
+        """A request's body, which counts until the end of the context, or it is let go before."""
+        http.state.held_body = body = _Body(is_json=_is_json(http))
         try:
             yield body
         finally:
-            self._held -= body.size
+            self.let_go(http)
+
+    def let_go(self, http: Request) -> None:
+        """Count a request's body no longer: what is left of it has bounds of its own."""
+        body: _Body = http.state.held_body
+        self._held -= body.size
+        body.size = 0
 
     async def read(self, http: Request, body: "_Body") -> None:
         """Read a request's body to its end.
@@ -151,6 +157,12 @@ class _Body:
         return "".join(texts)
 
 
+def let_go_of_body(http: Request) -> None:
+    """See `Bodies.let_go`."""
+    bodies: Bodies = http.app.state.bodies
+    bodies.let_go(http)
+
+
 class BodyRoute(APIRoute):
     """A route that reads its body by `Bodies`; FastAPI validates what came, and documents it."""
 
@@ -165,13 +177,14 @@ class BodyRoute(APIRoute):
             bodies: Bodies = http.app.state.bodies
             with bodies.holding(http) as body:
                 await bodies.read(http, body)
+                await http.is_disconnected()  # so that uvicorn reads on, and notices who leaves
                 http.state.body_digest = body.digest
                 read = _Read(http, b"", None)
                 if body.is_json and body.size:
                     read = _Read(http, b"json", await bodies.decoded(body, kind))
                 elif body.size:
                     read = _Read(http, body.take_bytes(), None)
-            return await handle(read)
+                return await handle(read)
 
         return read_first
 

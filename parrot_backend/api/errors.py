@@ -12,7 +12,12 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from parrot_backend.wire.errors import EngineError, InvalidRequestError, ParrotError
+from parrot_backend.wire.errors import (
+    CancelledCallError,
+    EngineError,
+    InvalidRequestError,
+    ParrotError,
+)
 from parrot_backend.wire.views import ErrorDetail, ErrorResponse
 
 logger = logging.getLogger(__name__)
@@ -34,8 +39,8 @@ def error_body(error: ParrotError) -> dict[str, Any]:
 def error_response(error: ParrotError) -> JSONResponse:
     """The error as an HTTP answer."""
     headers = {}
-    if error.status in (429, 503):
-        headers["Retry-After"] = "1"
+    if error.status in (429, 503) and not isinstance(error, CancelledCallError):
+        headers["Retry-After"] = str(error.retry_after or 1)
     if error.status == 408:  # what is left of the request may come at any time, or never
         headers["Connection"] = "close"
     return JSONResponse(error_body(error), status_code=error.status, headers=headers)

@@ -96,6 +96,12 @@ class Answers(Generic[T]):
             raise
         return told if is_first else self._repeated(http, told)
 
+    async def settled(self, http: Request, key: str) -> None:
+        """When the first request with this key is no longer in work, if it ever was."""
+        answers = self._answers.get(tenant_of(http).name)
+        if answers is not None and key in answers:
+            await asyncio.wait((answers[key].work,))
+
 
 def as_it_stands(http: Request, told: SessionView) -> SessionView:
     """What a repeated opening or program is told: the first's answer while its session is open.

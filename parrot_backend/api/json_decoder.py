@@ -1,7 +1,8 @@
 """JSON, decoded in pieces and within bounds.
 
 What is small is left to the standard library's scanner, a window of text at a time; containers and
-strings that go beyond a window are walked here.
+strings that go beyond a window are walked here. Behind the beginning of such a container, a window's
+length of it is walked, whatever is nested there, so that each character is scanned a few times at most.
 """
 
 import json
@@ -21,6 +22,7 @@ _WINDOW = 2**15
 _PAUSE = 500  # values between two steps
 _SPACES = frozenset(" \t\n\r")
 _SPACE = re.compile(r"[ \t\n\r]*")
+_NUMBER = re.compile(r"-?[0-9]")
 _UNESCAPED = re.compile(r'(?:[^"\\]++|\\u[0-9a-fA-F]{4}|\\[^u])*+', re.DOTALL)
 _STRING_OR_OTHER = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[^"]++', re.DOTALL)
 _HIGH_SURROGATE = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}")
@@ -47,6 +49,7 @@ class _Decoder:
         self._text = text
         self._window = ""
         self._base = 0
+        self._walked = 0  # containers that begin before this are not scanned
         self._values = 0
         self._pause = _PAUSE
 
@@ -58,7 +61,11 @@ class _Decoder:
 
     def _value(self, at: int, depth: int) -> Steps[tuple[Any, int]]:
         """The value at `at`, which is inside of `depth` - 1 containers, and where it ends."""
-        if (found := self._small(at)) is None:
+        walked = at < self._walked and self._text.startswith(("[", "{"), at)
+        if walked or (found := self._small(at)) is None:
+            if not walked:
+                self._walked = at + _WINDOW
+                yield
             found = yield from self._large(at, depth)
         elif isinstance(found[0], dict | list):
             self._values += measure(found[0], depth)
@@ -72,8 +79,7 @@ class _Decoder:
         return found
 
     def _large(self, at: int, depth: int) -> Steps[tuple[Any, int]]:
-        """The same of a value that is in no window."""
-        yield
+        """The same, in pieces."""
         self._values += 1
         match self._text[at : at + 1]:
             case "[":
@@ -82,7 +88,7 @@ class _Decoder:
                 return (yield from self._object(at, depth))
             case '"':
                 return (yield from self._string(at))
-        if len(self._text) - at > _WINDOW and self._text[at] in "-0123456789":
+        if len(self._text) - at > _WINDOW and _NUMBER.match(self._text, at):
             raise _invalid("a number is too long")
         raise JSONDecodeError("Expecting value", self._text, at)
 

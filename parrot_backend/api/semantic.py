@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
+from starlette.requests import ClientDisconnect
 
 from parrot_backend.api.answer import answer, until_disconnect
 from parrot_backend.api.bodies import BodyRoute
@@ -54,11 +55,13 @@ async def open_session(
             try:
                 await session.submit(body.program)
             except BaseException:
-                if not session.closed:
-                    tenancy.close(session.id)
+                if not session.closed:  # by somebody else meanwhile
+                    tenancy.discard(session.id)
                 raise
         return session.view()
 
+    if await http.is_disconnected():  # it may have closed by name what it could not wait for
+        raise ClientDisconnect
     if key is None and body is not None and body.id is not None:
         return await _opened_by_name(http, body.id, opened)
     return await answers_of(http).once(http, key, opened)
@@ -69,11 +72,15 @@ async def _opened_by_name(
 ) -> SessionView:
     """An id is a key too; one that is taken by something else is told as such."""
     try:
-        return await answers_of(http).once(http, f"id {name}", opened)
+        return await answers_of(http).once(http, _key_of(name), opened)
     except ConflictError as error:
         if error.code != "idempotency_mismatch":
             raise
         return await opened()
+
+
+def _key_of(name: str) -> str:
+    return f"id {name}"
 
 
 @router.get("", response_model=SessionList, responses=errors(400))
@@ -99,8 +106,10 @@ async def inspect_session(session_id: str, http: Request) -> SessionView:
 async def close_session(session_id: str, http: Request) -> SessionView:
     """Close a session: what is planned and nobody asked for is cancelled, and counted in the answer.
 
-    It can be looked into for a while: its counts, graph and events are still answered.
+    It can be looked into for a while: its counts, graph and events are still answered. An opening
+    of that `id` which is in work is waited for.
     """
+    await answers_of(http).settled(http, _key_of(session_id))
     session = tenancy_of(http).close(session_id)
     await session.settled()
     return session.view()

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import takewhile
 
 from parrot_backend.endpoints.base import Card, EndpointState, Job
@@ -23,6 +25,9 @@ class LocalEndpoint:
         self._state: EndpointState = "ready"
         self._watchers: list[Callable[[], None]] = []
         self._expecting: set[asyncio.Task[None]] = set()
+        # One at a time, so that no chat waits behind hints; of what is forgotten before its turn
+        # nothing is encoded.
+        self._encoding_hints = ThreadPoolExecutor(1, "encode hints")
 
     @property
     def card(self) -> Card:
@@ -88,6 +93,7 @@ class LocalEndpoint:
         self._become("dead")
         for task in self._expecting:
             task.cancel()
+        self._encoding_hints.shutdown(wait=False, cancel_futures=True)
         await self.engine.aclose()
 
     def _become(self, state: EndpointState) -> None:
@@ -99,15 +105,21 @@ class LocalEndpoint:
         self, examples: Sequence[LLMRequest], tenant: str, kept: contextlib.ExitStack
     ) -> None:
         with contextlib.suppress(ParrotError):  # who runs such a request is told what is wrong
-            prompts = [await self._prompt(example, fitting=True) for example in examples]
+            prompts = [
+                await self._prompt(example, fitting=True, executor=self._encoding_hints)
+                for example in examples
+            ]
             columns = zip(*prompts, strict=False)
             prefix = [column[0] for column in takewhile(lambda c: len(set(c)) == 1, columns)]
             if prefix:
                 kept.callback(self.engine.expect(prefix, tenant))
 
-    async def _prompt(self, request: LLMRequest, *, fitting: bool) -> list[int]:
+    async def _prompt(
+        self, request: LLMRequest, *, fitting: bool, executor: Executor | None = None
+    ) -> list[int]:
         check_length(request, self.engine.model)
-        return await asyncio.to_thread(self._encode, request, fitting=fitting)
+        encode = partial(self._encode, request, fitting=fitting)
+        return await asyncio.get_running_loop().run_in_executor(executor, encode)
 
     def _encode(self, request: LLMRequest, *, fitting: bool) -> list[int]:
         if not isinstance(request, PromptRequest):

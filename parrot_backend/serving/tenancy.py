@@ -118,6 +118,12 @@ class Tenancy:
         self._forget_closed()
         return session
 
+    def discard(self, session_id: str) -> None:
+        """Close a session of which nothing is to be left: its name is free again."""
+        self.close(session_id)
+        _, size = self._closed.pop(session_id, (None, 0))
+        self._closed_bytes -= size
+
     def run(self, request: LLMRequest, scope: CallScope | None = None) -> Call:
         """Run a request that names no session; it stops when its reader leaves.
 

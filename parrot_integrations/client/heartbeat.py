@@ -17,9 +17,13 @@ from parrot_integrations.client.transport.sending import Transport
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 15.0
-"""How long a plan runs on without any sign: two in a row may be lost."""
+"""How long a plan runs on without any sign.
 
-_INTERVAL_SECONDS = 5.0
+Two in a row may be lost: the first comes up to two intervals after the opening, and so the third up to
+four.
+"""
+
+_INTERVAL_SECONDS = 3.5
 # Shorter than the interval, so that they can't pile up at a backend that stalls.
 _PATIENCE_SECONDS = 3.0
 _MOST_SESSIONS = 1000
@@ -34,7 +38,7 @@ class _Opened(NamedTuple):
 
 
 class Heartbeat:
-    """Tells backends of their sessions, of each every 5 s; what is over sooner costs nothing.
+    """Tells backends of their sessions, of each every 3.5 s; what is over sooner costs nothing.
 
     For use in one event loop. Sessions are referred to weakly: who drops one without closing it gives
     no more sign of it.

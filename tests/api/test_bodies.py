@@ -1,9 +1,12 @@
 """Request bodies over real sockets: their bounds, their deadlines, and what they don't hold up."""
 
+import asyncio
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +15,8 @@ import httpx
 import pytest
 
 from parrot_backend.serving.limits import Limits
+from parrot_backend.serving.session import Session
+from parrot_backend.wire.protocol import Program
 from tests.doubles import ScriptedEngine
 from tests.servers import Watch, eventually, serving
 
@@ -75,6 +80,7 @@ def test_bodies_are_bounded_together_and_make_room_when_they_go() -> None:
     with serving(ScriptedEngine(lambda _: "ok"), limits=limits) as url, ExitStack() as holding:
         for _ in range(2):
             holding.enter_context(connected(url, half, 1_500_000))
+        time.sleep(0.5)  # until they are read: whoever goes over the bound is refused
         assert eventually(lambda: post(url, chat("x" * 500_000)).status_code != 200)
         refused = post(url, chat("x" * 500_000))
         assert error(refused) == (refused.status_code, "overloaded")
@@ -82,6 +88,36 @@ def test_bodies_are_bounded_together_and_make_room_when_they_go() -> None:
         assert post(url, chat("x")).status_code == 200, "there is room for this one"
         holding.close()
         assert eventually(lambda: post(url, chat("x" * 500_000)).status_code == 200)
+
+
+def test_a_body_counts_until_it_has_become_a_program_or_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    go_on, submit, engine = threading.Event(), Session.submit, ScriptedEngine(lambda _: "ok")
+    held = "x" * 1_400_000
+    run = engine.hold(held)
+    chats: list[Future[Any]] = []
+
+    async def slow(session: Session, program: Program) -> None:
+        await asyncio.to_thread(go_on.wait, 30)
+        await submit(session, program)
+
+    monkeypatch.setattr(Session, "submit", slow)
+    opening = json.dumps({"program": {"variables": {"a": held}}})
+    with (
+        serving(engine, limits=Limits(bodies_bytes=3_000_000)) as url,
+        ThreadPoolExecutor(5) as pool,
+    ):
+        for n in range(3):
+            chats.append(pool.submit(post, url, chat(held)))
+            assert eventually(lambda: engine.running == n + 1), "what runs does not count"  # noqa: B023
+        openings = [pool.submit(post, url, opening, "/v1/sessions") for _ in range(2)]
+        assert eventually(lambda: post(url, chat("x" * 500_000)).status_code == 503)
+        go_on.set()
+        assert [each.result().status_code for each in openings] == [200, 200]
+        assert post(url, chat("x" * 500_000)).status_code == 200
+        run._loop.call_soon_threadsafe(run.set)  # type: ignore[attr-defined]
+        assert [each.result().status_code for each in chats] == [200] * 3
 
 
 def test_a_body_that_stalls_is_ended(url: str) -> None:

@@ -6,8 +6,17 @@ import logging
 import httpx
 import pytest
 
+from parrot_backend.api.errors import error_response
 from parrot_backend.engines.base import EngineStats
 from parrot_backend.serving.call import Call
+from parrot_backend.wire.errors import (
+    CancelledCallError,
+    EndpointLostError,
+    NotFoundError,
+    OverloadedError,
+    ParrotError,
+    QuotaError,
+)
 from tests.doubles import ScriptedEngine
 from tests.servers import serving
 
@@ -57,3 +66,20 @@ def test_a_stream_that_breaks_ends_with_an_error(
     assert (done, end) == ("data: [DONE]", "")
     told = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (QuotaError("too many tokens", retry_after=6), "6"),
+        (QuotaError("too many calls"), "1"),
+        (OverloadedError("full"), "1"),
+        (EndpointLostError("died"), "1"),
+        (CancelledCallError("closed"), None),
+        (NotFoundError("none"), None),
+    ],
+)
+def test_it_is_told_when_to_try_again_where_that_helps(
+    error: ParrotError, seconds: str | None
+) -> None:
+    assert error_response(error).headers.get("retry-after") == seconds

@@ -1,5 +1,10 @@
 """What a client repeats is done once."""
 
+import asyncio
+import json
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,10 +13,11 @@ import pytest
 
 from parrot_backend.api import idempotency
 from parrot_backend.serving.limits import Limits
+from parrot_backend.serving.session import Session
 from parrot_backend.wire.protocol import Program
 from tests.doubles import ScriptedEngine
 from tests.programs import call
-from tests.servers import serving
+from tests.servers import eventually, serving
 
 PROGRAM = Program(calls=[call("a", "once")]).model_dump()
 
@@ -128,6 +134,66 @@ def test_what_failed_is_tried_again(http: httpx.Client) -> None:
     http.post("/v1/sessions", json={"id": "none"})
     answer = http.post("/v1/sessions/none/program", json=PROGRAM, headers=headers)
     assert answer.status_code == 200
+
+
+def test_an_opening_that_is_refused_leaves_its_id_free(
+    http: httpx.Client, scripted: ScriptedEngine
+) -> None:
+    wrong = Program(calls=[call("a", "{nobody}")]).model_dump()
+    for _ in range(2):
+        answer = http.post("/v1/sessions", json={"id": "mine", "program": wrong})
+        assert answer.status_code == 400
+    assert http.get("/v1/sessions").json()["data"] == []
+    answer = http.post("/v1/sessions", json={"id": "mine", "program": PROGRAM})
+    assert answer.status_code == 200
+    assert eventually(lambda: scripted.started == ["once"])
+
+
+def test_an_opening_that_finds_the_server_full_can_be_tried_again() -> None:
+    with serving(ScriptedEngine(), limits=Limits(unfinished_calls=0)) as url:
+        for _ in range(2):
+            answer = httpx.post(f"{url}/v1/sessions", json={"id": "mine", "program": PROGRAM})
+            assert code(answer) == (503, "overloaded")
+
+
+def test_a_close_waits_for_the_opening_that_is_in_work(
+    http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, go_on, submit = threading.Event(), threading.Event(), Session.submit
+
+    async def slow(session: Session, program: Program) -> None:
+        reached.set()
+        await asyncio.to_thread(go_on.wait, 5)
+        await submit(session, program)
+
+    monkeypatch.setattr(Session, "submit", slow)
+    with ThreadPoolExecutor(2) as pool:
+        opening = pool.submit(http.post, "/v1/sessions", json={"id": "mine", "program": PROGRAM})
+        assert reached.wait(5)
+        closing = pool.submit(http.delete, "/v1/sessions/mine")
+        time.sleep(0.1)
+        assert not closing.done()
+        go_on.set()
+        assert opening.result().status_code == 200
+        assert closing.result().json()["closed"]
+
+
+def test_an_opening_whose_client_left_before_it_began_is_not_done(
+    http: httpx.Client, scripted: ScriptedEngine
+) -> None:
+    """What is large takes a while to be decoded, and its client may have closed it by then."""
+    variables: dict[str, str | None] = {str(n): "x" * 1000 for n in range(9000)}
+    program = Program(variables=variables, calls=[call("a", "once")])
+    content = json.dumps({"id": "mine", "program": program.model_dump()}).encode()
+    head = (
+        "POST /v1/sessions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(content)}\r\n\r\n"
+    )
+    with socket.create_connection((http.base_url.host, http.base_url.port or 80)) as connection:
+        connection.sendall(head.encode() + content)
+    time.sleep(1)
+    assert http.delete("/v1/sessions/mine").status_code == 404
+    assert scripted.started == []
 
 
 def test_only_so_many_keys_are_kept(http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:

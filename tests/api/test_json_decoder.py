@@ -90,6 +90,11 @@ def test_what_is_large_comes_in_small_pieces(text: str) -> None:
     assert count > len(text) / 2**17
 
 
+def test_a_minus_without_a_number_is_no_long_one() -> None:
+    with pytest.raises(InvalidRequestError, match="Expecting value"):
+        finish(json_decoder.decode(f'[-, "{"x" * 100_000}"]'))
+
+
 @pytest.mark.parametrize("depth", [129, 200, 100_000])
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
 @pytest.mark.parametrize("padding", [0, 100_000])
@@ -119,3 +124,23 @@ def test_what_is_too_much_is_refused(text: str, code: str, kind: type[ParrotErro
     with pytest.raises(kind) as caught:
         finish(json_decoder.decode(text))
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize("leaf", ["1", "[]", '"a"', '{"a": 1}'])
+def test_what_is_nested_is_scanned_a_few_times_and_not_once_a_level(
+    leaf: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaves = ",".join([leaf] * (34_000 // (len(leaf) + 1)))
+    text = "[" + ",".join([f"{'[' * 120}{leaves}{']' * 120}"] * 10) + "]"
+    scan, in_vain = json_decoder._scan, []
+
+    def counting(window: str, at: int) -> tuple[Any, int]:
+        try:
+            return scan(window, at)
+        except json.JSONDecodeError:
+            in_vain.append(len(window) - at)
+            raise
+
+    monkeypatch.setattr(json_decoder, "_scan", counting)
+    assert finish(json_decoder.decode(text))[0] == json.loads(text)
+    assert sum(in_vain) < 3 * len(text)

@@ -1,7 +1,9 @@
 """The endpoint around an engine of this process."""
 
+import asyncio
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -28,6 +30,31 @@ async def test_it_is_ready_until_it_is_closed_or_its_engine_has_ended() -> None:
     closed = LocalEndpoint(ScriptedEngine())
     await closed.aclose()
     assert closed.state == "dead"
+
+
+async def test_hints_are_encoded_one_at_a_time_and_chats_do_not_wait_for_them() -> None:
+    engine, encoded, go_on = ScriptedEngine(), [], threading.Event()
+
+    def encode(messages: Sequence[ChatMessage], *_: Any, **__: Any) -> list[int]:
+        encoded.append(messages[0].content)
+        if messages[0].content.startswith("hint"):
+            go_on.wait(10)
+        return [1]
+
+    engine.encode = encode  # type: ignore[method-assign]
+    endpoint = LocalEndpoint(engine)
+    forget = [endpoint.expect([chat(f"hint {n}")], "") for n in range(256)]
+    await asyncio.sleep(0.05)
+    assert await asyncio.wait_for(endpoint.tokenize(chat("now")), 5) == [1]
+    assert encoded == ["hint 0", "now"]
+    for each in forget[:-1]:
+        each()
+    await asyncio.sleep(0)
+    go_on.set()
+    while not engine.expected:  # noqa: ASYNC110 - another thread makes it true
+        await asyncio.sleep(0.01)
+    assert encoded == ["hint 0", "now", "hint 255"], "what was forgotten cost nothing"
+    await endpoint.aclose()
 
 
 MEBIBYTE = 2**20

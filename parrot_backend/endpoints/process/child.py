@@ -16,6 +16,9 @@ import select
 import signal
 import socket
 import sys
+import threading
+import time
+from collections.abc import Iterator
 
 from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.endpoints.process import frames
@@ -30,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 # Of all processes, that an engine is killed where memory runs out is the least harm: it comes back.
 _OOM_SCORE = "500"
+# Between two heartbeats of a load that goes on; threads that only wait and look now and then take less.
+_LEAST_CPU_SECONDS = 0.001
 
 
 def main() -> int:
@@ -42,7 +47,8 @@ def main() -> int:
     log_to_stderr()
     with socket.socket(fileno=args.channel) as channel:
         try:
-            engine = made(Recipe(json.loads(args.options), args.factory))
+            with _beating(channel, args.heartbeat):
+                engine = made(Recipe(json.loads(args.options), args.factory))
         except (ParrotError, OSError) as error:
             told = error if isinstance(error, ParrotError) else EngineError(str(error))
             channel.sendall(frames.encoded(frames.NotStarted(Trouble.of(told))))
@@ -67,6 +73,30 @@ def _end_with(lifeline: int) -> None:
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
     if select.select([lifeline], [], [], 0)[0]:
         os._exit(1)
+
+
+@contextlib.contextmanager
+def _beating(channel: socket.socket, seconds: float) -> Iterator[None]:
+    """Tell the server, every so many seconds, that the load goes on."""
+    over = threading.Event()
+    beating = threading.Thread(target=_beat, args=(channel, seconds, over), daemon=True)
+    beating.start()
+    try:
+        yield
+    finally:
+        over.set()
+        beating.join()
+
+
+def _beat(channel: socket.socket, seconds: float, over: threading.Event) -> None:
+    """Where nothing is computed, the load waits for what may never come, and is not told to go on."""
+    told = 0.0
+    with contextlib.suppress(OSError):  # the server is gone, and so are we
+        while not over.wait(seconds):
+            computed = time.process_time() - time.thread_time()
+            if computed - told >= _LEAST_CPU_SECONDS:
+                channel.sendall(frames.encoded(frames.Loading()))
+                told = computed
 
 
 async def _serve(endpoint: LocalEndpoint, channel: socket.socket, heartbeat: float) -> None:

@@ -14,6 +14,9 @@ from parrot_backend.engines.base import Delta
 from parrot_backend.wire.errors import EngineError, InvalidRequestError, ParrotError
 from parrot_backend.wire.text_protocol import LLMRequest
 
+LOADING_SECONDS = 60.0
+"""At least so long a child may be silent while it loads, for that holds its interpreter at times."""
+
 _LAST_WORDS_SECONDS = 1.0
 _MAX_HEARTBEAT_SECONDS = 1.0
 
@@ -44,11 +47,11 @@ class Connection:
         """Start a child and wait until its engine is loaded.
 
         Raises:
-            ParrotError: it can't be, as the child says, or the child ended before.
+            ParrotError: it can't be, as the child says, or the child ended or hung before.
         """
         child = await ChildProcess.start(recipe, min(hang_seconds / 10, _MAX_HEARTBEAT_SECONDS))
         try:
-            first = await frames.read(child.reader)
+            first = await _loaded(child.reader, max(hang_seconds, LOADING_SECONDS))
             if isinstance(first, frames.Ready):
                 return cls(child, first, hang_seconds)
             with contextlib.suppress(TimeoutError):  # it says why, and then it ends by itself
@@ -88,13 +91,9 @@ class Connection:
         finally:
             self._leave(number)
 
-    def tell(self, frame: frames.Frame) -> None:
-        """Send what has no answer.
-
-        Raises:
-            FrameError: it can't be sent.
-        """
-        self._child.writer.write(frames.encoded(frame))
+    def send(self, frame: bytes) -> None:
+        """Send an encoded frame that has no answer."""
+        self._child.writer.write(frame)
 
     def fail(self, failure: Callable[[], ParrotError]) -> None:
         """End all that runs, and all that is asked for later; each has an error of its own."""
@@ -182,7 +181,7 @@ class Connection:
 
     async def _ask(self, frame: frames.Generate | frames.Tokenize) -> None:
         try:
-            self.tell(frame)
+            self.send(frames.encoded(frame))
         except FrameError as error:
             raise InvalidRequestError(f"the request can't be run: {error}") from None
         with contextlib.suppress(ConnectionError):  # its inbox is told what has happened
@@ -191,7 +190,30 @@ class Connection:
     def _leave(self, number: int) -> None:
         """Have the child free what it holds for a number that nobody waits for any more."""
         if self._inboxes.pop(number, None) is not None:
-            self.tell(frames.Cancel(number))
+            self.send(frames.encoded(frames.Cancel(number)))
+
+
+async def _loaded(reader: asyncio.StreamReader, seconds: float) -> frames.Frame | None:
+    """What a child says when it has loaded; so long it may be silent before, in our own turns.
+
+    Raises:
+        EngineError: it hangs.
+    """
+    silent, turn = 0.0, seconds / 20
+    reading = asyncio.create_task(frames.read(reader), name="load")
+    try:
+        while silent < seconds:
+            await asyncio.wait((reading,), timeout=turn)
+            silent += turn
+            if reading.done():
+                if not isinstance(frame := reading.result(), frames.Loading):
+                    return frame
+                reading, silent = asyncio.create_task(frames.read(reader), name="load"), 0.0
+    finally:
+        reading.cancel()
+    raise EngineError(
+        f"the engine's process hung while it loaded: it got nowhere for {seconds:g} s and was killed"
+    )
 
 
 def _error(event: _Event) -> ParrotError:

@@ -1,13 +1,12 @@
 """`ProcessEndpoint`: an engine in a process of its own, which shares no interpreter with the server."""
 
-import contextlib
 import itertools
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 
 from parrot_backend.endpoints.base import Card, EndpointState, Job
-from parrot_backend.endpoints.process.frames import Expect, Forget, Frame, FrameError
+from parrot_backend.endpoints.process.frames import Expect, Forget, FrameError, encoded
 from parrot_backend.endpoints.process.recipe import Recipe
 from parrot_backend.endpoints.process.supervisor import Supervisor
 from parrot_backend.engines.base import Delta, EngineStats
@@ -15,6 +14,8 @@ from parrot_backend.wire.errors import UnavailableError
 from parrot_backend.wire.text_protocol import LLMRequest
 
 HANG_SECONDS = 60.0
+MAX_HINT_BYTES = 1 << 24
+"""Of all hints that are kept for the next child; what is beyond it is no hint."""
 
 
 class ProcessEndpoint:
@@ -33,7 +34,8 @@ class ProcessEndpoint:
         self._supervisor = Supervisor(recipe, hang_seconds)
         self._card: Card | None = None
         self._numbers = itertools.count()
-        self._hints: dict[int, Expect] = {}
+        self._hints: dict[int, bytes] = {}
+        self._hint_bytes = 0
         self.watch(self._greet)
 
     async def start(self) -> None:
@@ -82,8 +84,15 @@ class ProcessEndpoint:
         Each new child is told again.
         """
         number = next(self._numbers)
-        hint = self._hints[number] = Expect(number, examples, tenant)
-        self._tell(hint)
+        try:
+            hint = encoded(Expect(number, examples, tenant))
+        except FrameError:  # what can't be sent is no hint
+            return lambda: None
+        if self._hint_bytes + len(hint) > MAX_HINT_BYTES:
+            return lambda: None
+        self._hints[number] = hint
+        self._hint_bytes += len(hint)
+        self._send(hint)
         return partial(self._forget, number)
 
     def stats(self) -> EngineStats:
@@ -105,15 +114,14 @@ class ProcessEndpoint:
         if self.state == "ready" and connection is not None:
             self._card = connection.card
             for hint in self._hints.values():
-                self._tell(hint)
+                self._send(hint)
 
     def _forget(self, number: int) -> None:
-        if self._hints.pop(number, None) is not None:
-            self._tell(Forget(number))
+        if (hint := self._hints.pop(number, None)) is not None:
+            self._hint_bytes -= len(hint)
+            self._send(encoded(Forget(number)))
 
-    def _tell(self, frame: Frame) -> None:
-        """A hint that can't be sent is none."""
+    def _send(self, frame: bytes) -> None:
         connection = self._supervisor.connection
         if connection is not None:
-            with contextlib.suppress(FrameError):
-                connection.tell(frame)
+            connection.send(frame)

@@ -1,9 +1,9 @@
 """What a server and the process of its engine tell each other, and how that is written.
 
-Down: `Generate`, `Tokenize`, `Cancel`, `Expect`, `Forget`. Up: first `Ready` or `NotStarted`, then
-`Progress`, again and again. A frame is a header (the body's length in bytes, the kind) and a body of
-JSON, where a field that has its default is left out. No pickle: a process that has gone wrong can
-send nonsense, but nothing that runs.
+Down: `Generate`, `Tokenize`, `Cancel`, `Expect`, `Forget`. Up: `Loading`, now and then, `Ready` or
+`NotStarted`, and then `Progress`, again and again. A frame is a header (the body's length in bytes,
+the kind) and a body of JSON, where a field that has its default is left out. No pickle: a process that
+has gone wrong can send nonsense, but nothing that runs.
 """
 
 import asyncio
@@ -83,6 +83,13 @@ class Forget:
 
 
 @dataclass(frozen=True, slots=True)
+class Loading:
+    """A heartbeat: the engine is not yet loaded, and that goes on."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _CONFIG
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """The engine is loaded."""
 
@@ -111,7 +118,7 @@ class Progress:
 
 
 _KINDS: tuple[type[Frame], ...] = (
-    Generate, Tokenize, Cancel, Expect, Forget, Ready, NotStarted, Progress,
+    Generate, Tokenize, Cancel, Expect, Forget, Loading, Ready, NotStarted, Progress,
 )  # fmt: skip
 _NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
 _ADAPTERS: list[TypeAdapter[Any]] = [TypeAdapter(kind) for kind in _KINDS]

@@ -73,6 +73,22 @@ def loads_for_ever() -> TroubledEngine:
     raise AssertionError
 
 
+def loads_slowly(seconds: float) -> TroubledEngine:
+    """It computes for so long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        sum(range(10_000))
+    return TroubledEngine()
+
+
+def hangs_again(mark: str) -> TroubledEngine:
+    """It loads once; the second time it waits for ever."""
+    if Path(mark).exists():
+        return loads_for_ever()
+    Path(mark).touch()
+    return TroubledEngine()
+
+
 def holds_the_interpreter() -> TroubledEngine:
     """As a library may which computes and lets no other thread run."""
     print("holding", flush=True)

@@ -7,6 +7,7 @@ import pytest
 
 from parrot_backend.endpoints.base import Endpoint, Job
 from parrot_backend.endpoints.local import LocalEndpoint
+from parrot_backend.endpoints.process import endpoint as endpoint_module
 from parrot_backend.endpoints.process.endpoint import ProcessEndpoint
 from parrot_backend.wire.errors import (
     ContextLengthError,
@@ -107,6 +108,18 @@ async def test_a_hint_that_cannot_be_sent_is_none() -> None:
     async with running() as endpoint:
         endpoint.expect([ChatRequest.model_construct(messages=[], stop=["\ud800"])], "one")()
         assert await answer_of(endpoint, "good") == "doog"
+
+
+async def test_hints_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint_module, "MAX_HINT_BYTES", 300)
+    async with running() as endpoint:
+        forget = endpoint.expect([job("abc" * 50).request], "one")
+        endpoint.expect([job("xyz" * 50).request], "one")()
+        await eventually(lambda: endpoint.stats().prefix_tree_nodes == 1)
+        forget()
+        await eventually(lambda: endpoint.stats().prefix_tree_nodes == 0)
+        endpoint.expect([job("xyz" * 50).request], "one")
+        await eventually(lambda: endpoint.stats().prefix_tree_nodes == 1)
 
 
 @pytest.mark.parametrize("make", ["local", "process"])

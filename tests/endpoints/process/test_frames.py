@@ -121,6 +121,7 @@ every_frame = st.one_of(
     st.builds(frames.Cancel, numbers),
     st.builds(frames.Expect, numbers, st.lists(requests, max_size=2), st.text()),
     st.builds(frames.Forget, numbers),
+    st.builds(frames.Loading),
     st.builds(
         frames.Ready,
         st.builds(Card, st.builds(ModelCard, st.text(), numbers, st.none() | st.text()), numbers),

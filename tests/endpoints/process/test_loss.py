@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from parrot_backend.endpoints.process import supervisor
+from parrot_backend.endpoints.process import connection, supervisor
 from parrot_backend.endpoints.process.backoff import Backoff
 from parrot_backend.endpoints.process.endpoint import ProcessEndpoint
 from parrot_backend.engines.base import Delta
@@ -173,6 +173,35 @@ async def test_after_some_starts_that_fail_it_has_failed(
         assert states == ["dead", "starting", "dead", "starting", "dead", "failed"]
         with pytest.raises(EndpointLostError, match=r"can't be started again.*mark.*has failed$"):
             await deltas_of(endpoint, job("late"))
+
+
+@pytest.mark.parametrize("factory", ["loads_for_ever", "holds_the_interpreter"])
+async def test_a_child_that_hangs_while_it_loads_is_killed(
+    factory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "LOADING_SECONDS", 3.0)
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(EngineError, match="hung while it loaded: it got nowhere for 3 s"):
+            async with running(factory, hang_seconds=1):
+                pass
+
+
+async def test_a_successor_that_hangs_while_it_loads_is_killed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "LOADING_SECONDS", 3.0)
+    monkeypatch.setattr(supervisor, "MAX_FAILED_STARTS", 1)
+    async with running("hangs_again", hang_seconds=1, mark=str(tmp_path / "mark")) as endpoint:
+        kill(endpoint)
+        await eventually(lambda: endpoint.state == "failed")
+        with pytest.raises(EndpointLostError, match=r"can't be started again: .* hung while it"):
+            await deltas_of(endpoint, job("late"))
+
+
+async def test_a_child_may_load_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "LOADING_SECONDS", 5.0)
+    async with running("loads_slowly", hang_seconds=1, seconds=7) as endpoint:
+        assert await answer_of(endpoint, "good") == "doog"
 
 
 async def test_draining_wants_no_other_child() -> None:

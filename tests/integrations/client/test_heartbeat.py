@@ -22,6 +22,11 @@ from tests.programs import call
 from tests.servers import eventually, serving
 
 INTERVAL = 0.1
+INTERVAL_OF_USE = heartbeat._INTERVAL_SECONDS
+
+
+class Session:
+    """Something that can be referred to weakly."""
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +66,35 @@ def test_what_is_open_is_told_of_in_one_request_again_and_again() -> None:
         assert [s.submitted.result() for s in sessions] == ["s-1", "s-2"]
     openings = [content for _, path, _, content in server.requests if path == "/v1/sessions"]
     assert [opening["grace"] for opening in openings] == [15.0, 15.0]
+
+
+async def test_two_signs_in_a_row_may_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the first two of a session that is opened just behind the beat for another."""
+    monkeypatch.setattr(heartbeat, "_INTERVAL_SECONDS", INTERVAL_OF_USE)
+    told: list[list[str]] = []
+    now, due = 1000.0, []
+
+    async def tell(opened: list[Any]) -> None:
+        told.append([each.id for each in opened])
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(heartbeat, "_tell", tell)
+    monkeypatch.setattr(loop, "time", lambda: now)
+    monkeypatch.setattr(loop, "call_at", lambda at, *act: due.append((at, act)))
+    beats, sessions = heartbeat.Heartbeat(), [Session(), Session()]
+    client = ParrotClient("http://localhost")
+    beats.begin(sessions[0], client, "first")
+    now += 0.001
+    beats.begin(sessions[1], client, "second")
+    signs: list[float] = []
+    while len(signs) < 3:
+        at, (beat, *arguments) = due.pop()
+        beat(*arguments)
+        tasks = list(beats._beats)
+        await asyncio.gather(*tasks)
+        if "second" in told[-1]:
+            signs.append(at)
+    assert signs[2] - now + 1 <= heartbeat.GRACE_SECONDS
 
 
 def test_backends_are_told_each_of_their_own() -> None:
