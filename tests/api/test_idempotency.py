@@ -109,7 +109,7 @@ def test_a_key_is_no_id(http: httpx.Client) -> None:
 
 @pytest.mark.parametrize("headers", [{"idempotency-key": "k"}, {}])
 def test_a_session_that_was_closed_is_not_told_to_be_open(headers: dict[str, str]) -> None:
-    limits = Limits(closed_session_bytes=3000)
+    limits = Limits(closed_session_bytes=6000)
     with serving(ScriptedEngine(), limits=limits) as url:
         opening = {"id": "mine", "program": PROGRAM}
         opened = httpx.post(f"{url}/v1/sessions", json=opening, headers=headers).json()
