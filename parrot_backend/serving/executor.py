@@ -9,8 +9,9 @@ sessions have their turns in between, and the end is told after it.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 
 from parrot_backend.program.analysis import Analysis, Deduction, rewritten
 from parrot_backend.program.graph import Graph, Node
@@ -134,11 +135,9 @@ class Executor:
         far = self._analysis.reach(new) > _LARGE
         place = partial(self._analysis.extend, nodes, self._is_live)
         places = await asyncio.to_thread(place) if far else place()
-        for call_id, deduction in places.items():
-            self._worklist.add(self._rank, call_id, deduction)
-        for node in nodes:
-            self._worklist.add(self._begin, node)
-        self._worklist.add(self._expect, program)
+        self._worklist.add_each(self._rank, places.items())
+        self._worklist.add_each(self._begin, nodes)
+        self._worklist.add_each(self._expect, program.calls, program.texts)
         self._worklist.run()
         await self._worklist.emptied()
 
@@ -183,19 +182,15 @@ class Executor:
 
     def stop_plan(self, error: CancelledCallError) -> None:
         """End what nobody has asked for, and what was left for its sake."""
-        calls = [
-            *self._needs.left,
-            *(c for c in self.planned.values() if not c.claimed and not c.ended),
-        ]
+        calls = list(self.planned.values())
         # What runs comes last, for its end would give its place to what is to be ended next.
         for running in (False, True):
-            for call in calls:
-                if (call.state == "running") is running:
-                    self._worklist.add(self._stop, call, error)
+            self._worklist.add_each(self._stop, calls, error, running)
         self._worklist.run()
 
-    def _stop(self, call: Call, error: CancelledCallError) -> None:
-        if not call.claimed or call in self._needs.left:
+    def _stop(self, call: Call, error: CancelledCallError, running: bool) -> None:
+        unasked = not call.claimed or call in self._needs.left
+        if unasked and running is (call.state == "running"):
             call.end("cancelled", error)
 
     def close(self, error: CancelledCallError) -> None:
@@ -203,10 +198,8 @@ class Executor:
         self._closed = error
         self.stop_plan(error)
         self._claims.clear()
-        for name in self.variables.names:
-            self._worklist.add(self._abandon, name, error)
-        for call in self.planned.values():
-            self._worklist.add(self._forget, call)
+        self._worklist.add_each(self._abandon, self.variables.names, error)
+        self._worklist.add_each(self._forget, list(self.planned.values()))
         self._worklist.run()
 
     def _abandon(self, name: str, error: CancelledCallError) -> None:
@@ -288,8 +281,7 @@ class Executor:
             inputs = self.graph.inputs[node.output]
             self._missing[node.output] = sum(name not in values for name in inputs)
         self._concurrency.limit(program.concurrency)
-        for planned in program.calls:
-            self._worklist.add(self._plan, planned)
+        self._worklist.add_each(self._plan, program.calls)
         self._worklist.run()
 
     def _plan(self, planned: SemanticCall) -> None:
@@ -315,8 +307,9 @@ class Executor:
             return call is None or not call.ended
         return not self.variables.settled(node.output)
 
-    def _rank(self, call_id: str, deduction: Deduction) -> None:
+    def _rank(self, place: tuple[str, Deduction]) -> None:
         """Place a call that has not started; each extension tells more of who needs it."""
+        call_id, deduction = place
         call = self.planned[call_id]
         if call.state in ("waiting", "queued"):
             self._ranking.rank_planned(call, deduction)
@@ -333,19 +326,19 @@ class Executor:
         elif not self._missing[node.output]:
             self._settle(node, dependent=False)
 
-    def _expect(self, program: Program) -> None:
-        waiting = [(self.planned[call.id], call) for call in program.calls]
-        self._expectations.add(
-            [pair for pair in waiting if pair[0].state == "waiting"], program.texts
-        )
+    def _expect(self, planned: SemanticCall, texts: Sequence[str]) -> None:
+        call = self.planned[planned.id]
+        if call.state == "waiting":
+            self._expectations.add(call, planned, texts)
 
     # Forward: a settled input settles what reads it
 
     def _spread(self, name: str, *, dependent: bool) -> None:
         """Have each reader of a settled variable learn of it; `dependent`, by the end of a call."""
         self._expectations.settled(name)
-        for node in self.graph.consumers.get(name, ()):
-            self._worklist.add(self._arrive, node, name, dependent)
+        # A list that later programs add to: they find the variable settled.
+        readers = islice(consumers := self.graph.consumers.get(name, ()), len(consumers))
+        self._worklist.add_each(self._arrive, readers, name, dependent)
 
     def _arrive(self, node: Node, name: str, dependent: bool) -> None:
         """One edge: the input `name` of `node` is settled."""

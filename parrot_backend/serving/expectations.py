@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -80,12 +80,11 @@ class Expectations:
         self._new: deque[Call] = deque()
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, calls: Iterable[tuple[Call, SemanticCall]], texts: Sequence[str]) -> None:
-        """Expect calls of one program, which has shared `texts`."""
-        if not self._endpoint.card.pins:
-            return
-        self._later.extend((call, planned, texts) for call, planned in calls)
-        self._take_more()
+    def add(self, call: Call, planned: SemanticCall, texts: Sequence[str]) -> None:
+        """Expect a call of a program, which has shared `texts`."""
+        if self._endpoint.card.pins:
+            self._later.append((call, planned, texts))
+            self._take_more()
 
     def _take_more(self) -> None:
         """As many as may be expected at once; those that come later can wait."""
