@@ -55,6 +55,7 @@ class LocalEndpoint:
             tenant=job.tenant,
             draft=job.draft,
             kv_share=job.kv_share,
+            interactive=job.interactive,
         )
         read, deltas = reader_of(job.request), self.engine.generate(generation)
         try:

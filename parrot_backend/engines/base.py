@@ -82,9 +82,10 @@ class Sampling:
 class GenerationRequest:
     """One generation. Higher `priority` goes first, then who came first.
 
-    Prefixes are shared within a `tenant` and never between two; at most `kv_share` of the KV memory
-    is the tenant's, cached prefixes included. `draft` is a hint: the tokens of a text that the answer
-    is likely to repeat, in whole or in part.
+    Where somebody waits for it alone it is `interactive`, and beside it others only have room that is
+    left over. Prefixes are shared within a `tenant` and never between two; at most `kv_share` of the KV
+    memory is the tenant's, cached prefixes included. `draft` is a hint: the tokens of a text that the
+    answer is likely to repeat, in whole or in part.
     """
 
     prompt: list[int]
@@ -93,6 +94,7 @@ class GenerationRequest:
     tenant: str = ""
     draft: Sequence[int] = ()
     kv_share: float = 1.0
+    interactive: bool = False
 
 
 @dataclass(frozen=True, slots=True)

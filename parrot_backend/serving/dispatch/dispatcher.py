@@ -240,6 +240,7 @@ class Dispatcher:
             call.tenant.name,
             call.draft,
             kv_share=call.tenant.kv_share or 1.0,
+            interactive=turn.interactive,
         )
         work = self._run(attempt, job)
         attempt.task = asyncio.create_task(work, name=f"call {call.id}")

@@ -201,5 +201,5 @@ class GraphPolicy:
             tenant.passed += 1
         for tier, lanes in enumerate(tenant.tiers[:tiers]):
             if (first := lanes.first()) and (best := first[1].calls.first()):
-                return Turn(best[1], tier, best[1].rank.priority)
+                return Turn(best[1], tier, best[1].rank.priority, interactive=tier == 0)
         raise AssertionError("a tenant is in the order of a tier in which nothing of it waits")

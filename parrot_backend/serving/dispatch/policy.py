@@ -21,12 +21,14 @@ class Turn:
     """Whose turn it is.
 
     It takes a slot of its `tier`; those of lower tiers, whose numbers are higher, are not in its way
-    where the endpoint preempts. `priority` is the same for the endpoint, the highest first.
+    where the endpoint preempts. `priority` is the same for the endpoint, the highest first; where
+    somebody waits for the call alone it is `interactive`.
     """
 
     call: Call
     tier: int = 0
     priority: int = 0
+    interactive: bool = False
 
 
 class Policy(Protocol):

@@ -222,9 +222,12 @@ class CheckedStepper:
         drafts: bool = True,
         constraint: Constraint | None = None,
         kv_share: float = 1.0,
+        interactive: bool = False,
     ) -> Client:
         sampling = sampling or Sampling(temperature=0, max_tokens=12)
-        request = GenerationRequest(list(prompt), sampling, priority, tenant, draft, kv_share)
+        request = GenerationRequest(
+            list(prompt), sampling, priority, tenant, draft, kv_share, interactive
+        )
         room = self.loaded.context_length
         asked = room if sampling.max_tokens is None else len(request.prompt) + sampling.max_tokens
         events: list[Event] = []

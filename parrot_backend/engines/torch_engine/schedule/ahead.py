@@ -14,7 +14,7 @@ from parrot_backend.engines.torch_engine.memory.prefix_tree import common_length
 
 # Products go through rows in tiles of six (`forward/cpu/microkernels.py`), which read the weights once:
 # beside decodes the last tile is filled, and no more.
-_TILE_ROWS = 6
+TILE_ROWS = 6
 # An idle engine computes so many at once: who comes meanwhile waits for a fraction of a second.
 _IDLE_ROWS = 128
 # Of hints whose tokens are all there already, no more are passed over in a step.
@@ -99,7 +99,7 @@ class PrefillAhead:
 
     def plan(self, rows: int) -> AheadWork | None:
         """What can be computed beside the `rows` of a step's other work, in slots that nobody needs."""
-        most = -rows % _TILE_ROWS if rows else _IDLE_ROWS
+        most = -rows % TILE_ROWS if rows else _IDLE_ROWS
         for who, hint in list(islice(self._pending.items(), _PASSED_OVER if most else 0)):
             if self._stalled:
                 break

@@ -9,14 +9,16 @@ waiting prompt that shares a prefix with one that is being computed waits for it
     step 3   A [own tokens]           B, C start behind the prefix
 """
 
+import math
+import time
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import merge
 
 from parrot_backend.engines.torch_engine.memory.kv_memory import Holding, KVMemory
 from parrot_backend.engines.torch_engine.memory.prefix_tree import common_length
-from parrot_backend.engines.torch_engine.schedule.ahead import AheadWork, PrefillAhead
+from parrot_backend.engines.torch_engine.schedule.ahead import TILE_ROWS, AheadWork, PrefillAhead
 from parrot_backend.engines.torch_engine.schedule.sequence import Sequence, urgency
 
 # Computing fewer tokens twice costs less than the step that waiting for them takes.
@@ -24,6 +26,9 @@ _WORTH_WAITING_FOR = 16
 # The more rows a step has, the less of it is the time to read the weights, which is what a draft saves.
 # Of 16, measured on two AVX2 cores, that is less than half.
 _ROWS_WITH_DRAFTS = 16
+# Where chats came in the last seconds, other prompts are computed in chunks that they can wait for.
+_INTERRUPTED_SECONDS = 5.0
+_SHORT_CHUNK = 96
 
 
 @dataclass(slots=True)
@@ -62,6 +67,7 @@ class BatchScheduler:
 
     def __init__(self, memory: KVMemory, max_batch: int, prefill_budget: int) -> None:
         self.ahead = PrefillAhead(memory)
+        self._interactive_at = -math.inf
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.shared = 0
@@ -76,6 +82,8 @@ class BatchScheduler:
 
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence; the KV memory must be able to hold its tokens."""
+        if sequence.interactive:
+            self._interactive_at = time.monotonic()
         insort(self.waiting, sequence, key=urgency)
         self._memory.expect(sequence, sequence.tenant, sequence.tokens)
 
@@ -106,7 +114,7 @@ class BatchScheduler:
             RuntimeError: nothing of what runs or waits can go on.
         """
         self._make_way()
-        works = self._plan_decodes() + self._plan_prefills()
+        works = self._plan_interactive() or self._plan_all()
         if not works and (self.running or self.waiting):
             raise RuntimeError("there is nothing that a step could compute")
         self._add_drafts([work for work in works if work.count == work.sequence.remaining])
@@ -133,8 +141,30 @@ class BatchScheduler:
             self._preempt(last)
         self._memory.release(holding, [])
 
-    def _plan_decodes(self) -> list[Work]:
-        decoding = [sequence for sequence in self.running if sequence.decoding]
+    def _plan_all(self) -> list[Work]:
+        return self._plan_decodes(self.running) + self._plan_prefills(self._prefill_budget)
+
+    def _plan_interactive(self) -> list[Work]:
+        """What somebody waits for alone, where there is any, and of the rest what makes a tile full.
+
+        A step takes as long as its rows: beside a batch of siblings, or a chunk of a prompt, each token
+        of a chat would take many times as long as alone.
+        """
+        if not any(sequence.interactive for sequence in (*self.running, *self.waiting)):
+            return []
+        works = self._plan_decodes([s for s in self.running if s.interactive])
+        works += self._plan_prefills(self._prefill_budget, interactive=True)
+        if not works:
+            return []
+        left = -sum(work.count for work in works) % TILE_ROWS or 1
+        rest = [s for s in self.running if s.decoding and not s.interactive]
+        works += (others := self._plan_decodes(rest[:left]))
+        if left > len(others):
+            works += self._plan_prefills(left - len(others), interactive=False)
+        return [work for work in works if work.sequence.holding]
+
+    def _plan_decodes(self, sequences: Iterable[Sequence]) -> list[Work]:
+        decoding = [sequence for sequence in sequences if sequence.decoding]
         return [Work(sequence, 1) for sequence in decoding if self._secure_slot(sequence)]
 
     def _secure_slot(self, sequence: Sequence) -> bool:
@@ -155,14 +185,17 @@ class BatchScheduler:
         holding = sequence.holding
         return self._memory.room(holding, sequence.kv_share) if holding else 0
 
-    def _plan_prefills(self) -> list[Work]:
+    def _plan_prefills(self, budget: int, *, interactive: bool | None = None) -> list[Work]:
+        """Chunks of prompts; only of those that are `interactive`, or are not, where that is said."""
         works: list[Work] = []
-        budget = self._prefill_budget
-        for sequence in self._prompts():
-            count = min(sequence.remaining, budget, self._room(sequence))
+        short = _SHORT_CHUNK if self._is_interrupted() else budget
+        for sequence in self._prompts(interactive):
+            most = budget if sequence.interactive else min(budget, short)
+            count = min(sequence.remaining, most, self._room(sequence))
             if count > 0 and self._extend(sequence, count):
                 works.append(Work(sequence, count))
                 budget -= count
+                short -= 0 if sequence.interactive else count
             if not budget:
                 break
         return works
@@ -192,7 +225,11 @@ class BatchScheduler:
         known = self._memory.following(sequence.holding, new, most)
         return sequence.drafter.draft(most, rows, known)
 
-    def _prompts(self) -> Iterator[Sequence]:
+    def _is_interrupted(self) -> bool:
+        """Whether chats come now and then, each of which waits for the step that is computed then."""
+        return time.monotonic() - self._interactive_at < _INTERRUPTED_SECONDS
+
+    def _prompts(self, interactive: bool | None = None) -> Iterator[Sequence]:
         """Prompts that can go on, the most urgent first; those that wait are admitted on the way.
 
         One is admitted where there is room for all its tokens beside what the others still need. Who
@@ -202,6 +239,8 @@ class BatchScheduler:
         prefilling = [sequence for sequence in self.running if not sequence.decoding]
         admitting, over_share = True, set[str]()
         for sequence in merge(prefilling, list(self.waiting), key=urgency):
+            if interactive is not None and sequence.interactive != interactive:
+                continue
             if sequence.holding:
                 yield sequence
                 continue

@@ -57,6 +57,7 @@ class Sequence:
         self.tenant = request.tenant
         self.priority = request.priority
         self.kv_share = request.kv_share
+        self.interactive = request.interactive
         self.arrival = arrival
         self.sampler = sampler
         self.deliver = deliver

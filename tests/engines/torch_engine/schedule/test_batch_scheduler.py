@@ -349,3 +349,26 @@ def test_who_waits_for_its_share_takes_nobodys_place(make_stepper: Make) -> None
         assert other.sequence.holding
     stepper.run()
     assert len(waiting.tokens) == 15
+
+
+def test_beside_what_somebody_waits_for_alone_others_fill_up_a_tile(make_stepper: Make) -> None:
+    """Each token of a chat beside a batch takes about as long as alone, and the batch goes on."""
+    stepper = make_stepper(prefill_budget=64)
+    batch = [stepper.add(prompt(i, 20), greedy(40), drafts=False) for i in range(10)]
+    while not all(client.tokens for client in batch):
+        stepper.step()
+    chat = stepper.add(prompt(20, 30), greedy(8), drafts=False, interactive=True)
+    long = stepper.add(prompt(21, 200), greedy(2), drafts=False)
+    stepper.step()
+    assert len(chat.tokens) == 1, "its prompt goes first"
+    while not chat.last.finish_reason:
+        before = sum(len(client.tokens) for client in batch)
+        stepper.step()
+        assert sum(len(client.tokens) for client in batch) - before == 5
+    assert long.sequence.computed == 0
+    stepper.stepper._scheduler._prefill_budget = 512
+    stepper.step()
+    assert long.sequence.computed == 96, "in chunks that another chat can wait for"
+    stepper.run()
+    assert all(len(client.tokens) == 40 for client in batch)
+    assert len(long.tokens) == 2

@@ -102,6 +102,7 @@ class StepperMachine(RuleBasedStateMachine):
         count=st.sampled_from([1, 6, LONGEST]),
         draft=st.sampled_from(["off", "looked up", "right", "wrong"]),
         constrained=st.sampled_from([False, False, False, True]),
+        interactive=st.sampled_from([False, False, True]),
     )
     def add(
         self,
@@ -111,6 +112,7 @@ class StepperMachine(RuleBasedStateMachine):
         count: int,
         draft: str,
         constrained: bool,
+        interactive: bool,
     ) -> None:
         answer = self.world.alone(prompt, constrained)
         told = {"right": answer, "wrong": [t if i % 3 else 9 for i, t in enumerate(answer)]}
@@ -122,6 +124,7 @@ class StepperMachine(RuleBasedStateMachine):
             draft=told.get(draft, ()),
             drafts=draft != "off",
             constraint=self.world.constraint(constrained),
+            interactive=interactive,
         )
         self.clients.append((client, answer[:count]))
 
@@ -220,7 +223,7 @@ def test_operations_in_any_order_change_no_answer(
         ),
     )
     print(f"{dict(world.happened)}")
-    assert world.happened["operations"] > EXAMPLES * OPERATIONS * 0.9
-    assert min(world.happened.values()) >= 100, world.happened
+    assert world.happened["operations"] > EXAMPLES * OPERATIONS * 0.8
+    assert min(world.happened.values()) >= 20, world.happened
     free = [(list(key[1]), answer) for key, answer in world.answers.items() if not key[0]]
     assert tiny_reference.check_forced(free) == 0
