@@ -94,5 +94,5 @@ def test_a_killed_client_frees_blocks_and_queue(what: str, base_url: str, engine
             )
             == (0, 0, 0)
         ),
-        timeout=10,
+        timeout=30,  # a plan goes on until its client has given no sign of life for 15 s
     )
