@@ -1,6 +1,7 @@
 """A real server in a thread, so that a test can look at the engine behind it."""
 
 import asyncio
+import gc
 import socket
 import threading
 import time
@@ -62,6 +63,9 @@ def serving(
     server = _Server(config_of(app, grace))
     server.watch = watch
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    if watch is not None:
+        gc.collect()
+        gc.freeze()  # as servers do: else what other tests have left is looked at, for long
     thread.start()
     try:
         while not server.started:
@@ -72,6 +76,7 @@ def serving(
         server.should_exit = True
         thread.join(timeout=30)
         listener.close()
+        gc.unfreeze()
     assert not thread.is_alive(), "the server did not stop"
 
 

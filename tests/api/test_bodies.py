@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -110,9 +111,10 @@ def test_a_body_counts_until_it_has_become_a_program_or_calls(
     ):
         for n in range(3):
             chats.append(pool.submit(post, url, chat(held)))
-            assert eventually(lambda: engine.running == n + 1), "what runs does not count"  # noqa: B023
+            runs = partial(lambda count: engine.running == count, n + 1)
+            assert eventually(runs, timeout=20), "what runs does not count"
         openings = [pool.submit(post, url, opening, "/v1/sessions") for _ in range(2)]
-        assert eventually(lambda: post(url, chat("x" * 500_000)).status_code == 503)
+        assert eventually(lambda: post(url, chat("x" * 500_000)).status_code == 503, timeout=20)
         go_on.set()
         assert [each.result().status_code for each in openings] == [200, 200]
         assert post(url, chat("x" * 500_000)).status_code == 200

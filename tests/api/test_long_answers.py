@@ -67,10 +67,7 @@ def http(scripted: ScriptedEngine, watch: Watch) -> Iterator[httpx.Client]:
         serving(scripted, watch=watch) as url,
         httpx.Client(base_url=url, timeout=100) as client,
     ):
-        gc.collect()
-        gc.freeze()  # as servers do: else what other tests have left is looked at, for long
         yield client
-        gc.unfreeze()
 
 
 def chat(content: str, **more: object) -> dict[str, object]:
