@@ -9,7 +9,7 @@ from langchain_core.runnables import RunnableConfig
 
 VARYING = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-    r"|\b(chat|call|request)-[0-9a-f]+\b|\bcall_[0-9a-f]{24}\b|0x[0-9a-f]+|\b[0-9a-f]{32}\b|\d{4}-\d\d-\d\dT[\d:.+]+"
+    r"|\b(chat|call|request)[-/][0-9a-f]+\b|\bcall_[0-9a-f]{24}\b|0x[0-9a-f]+|\b[0-9a-f]{32}\b|\d{4}-\d\d-\d\dT[\d:.+]+"
 )
 
 

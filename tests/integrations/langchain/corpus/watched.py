@@ -20,7 +20,7 @@ MODES: dict[str, Callable[..., Any]] = {
 }
 _RANDOM = re.compile(
     r"(lc_run-{1,2}|run-{1,2})?[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}"
-    r"|(call|chatcmpl|chat|request)[-_][0-9A-Za-z]+|0x[0-9a-f]+"
+    r"|(call|chatcmpl|chat|request)[-_/][0-9A-Za-z]+|0x[0-9a-f]+"
 )
 
 
