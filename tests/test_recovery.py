@@ -164,11 +164,11 @@ def test_a_stream_goes_on_where_it_stood(
 
 def test_what_waits_for_its_turn_and_what_comes_meanwhile_is_answered(served: Served) -> None:
     """Also where nobody has read anything yet."""
+    url = f"{served.url}/v1/chat/completions"  # read from a log, which is one thread's at a time
 
     def ask(number: int) -> str:
         messages = [{"role": "user", "content": f"What is {number} and {number}?"}]
         body = {"messages": messages, "max_tokens": 8, "temperature": 0}
-        url = f"{served.url}/v1/chat/completions"
         answer = httpx.post(url, json=body, timeout=BACK_SECONDS).raise_for_status().json()
         text: str = answer["choices"][0]["message"]["content"]
         return text
@@ -195,7 +195,9 @@ def test_a_server_that_is_killed_takes_its_engine_with_it(model_path: str) -> No
     with parrot_serve("--kv-memory", "64MiB", "--model", model_path) as served:
         engine = served.engine()
         with ThreadPoolExecutor(1) as pool:
-            reading = pool.submit(streamed, served, {"temperature": 0, "max_tokens": 4000})
+            reading = pool.submit(
+                streamed, served, "a ship", {"temperature": 0, "max_tokens": 4000}
+            )
             assert eventually(lambda: generated(served, 1), BACK_SECONDS)
             served.process.kill()
             killed = time.monotonic()
