@@ -29,8 +29,8 @@ EXPECTED_TOKENS = 128.0
 
 # Beyond EXACT_NODES all are looked at again when a quarter is new: at most five steps for a new node.
 _GROWTH = 1.25
-_CHARACTERS_PER_TOKEN = 4
-_PREFILLED_PER_GENERATED = 8  # prompt tokens that are computed in the time of one of an answer
+CHARACTERS_PER_TOKEN = 4
+PREFILLED_PER_GENERATED = 8  # prompt tokens that are computed in the time of one of an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +167,8 @@ class Analysis:
     def _work(self, call: SemanticCall) -> float:
         """What a call takes, in tokens of answers."""
         answer = min(self._expected(self._graph.sites[call.id]), call.max_tokens or inf)
-        prompt = self._graph.characters[call.output] / _CHARACTERS_PER_TOKEN
-        return answer + prompt / _PREFILLED_PER_GENERATED
+        prompt = self._graph.characters[call.output] / CHARACTERS_PER_TOKEN
+        return answer + prompt / PREFILLED_PER_GENERATED
 
 
 def deduce(

@@ -41,8 +41,8 @@ from parrot_backend.wire.errors import (
 from parrot_backend.wire.protocol import Objective, Program, SemanticCall
 from parrot_backend.wire.views import CallState, EventKind
 
-# Nodes of a program up to which it is taken in before anybody else has a turn.
-_LARGE = 200
+LARGE = 200
+"""Up to so many nodes, a program is taken in before anybody else has a turn."""
 
 _EVENTS: dict[CallState, EventKind] = {
     "running": "call_started",
@@ -124,7 +124,7 @@ class Executor:
         """
         new = len(program.calls) + len(program.transforms)
         check = partial(self.graph.check, program)
-        checked = await asyncio.to_thread(check) if new > _LARGE else check()
+        checked = await asyncio.to_thread(check) if new > LARGE else check()
         if self._closed is not None:
             raise self._closed
         given = {name: value for name, value in program.variables.items() if value is not None}
@@ -132,7 +132,7 @@ class Executor:
         self._dispatcher.admit(self._tenant, len(program.calls))
         nodes = self.graph.commit(checked)
         self._take_in(program, nodes, given)
-        far = self._analysis.reach(new) > _LARGE
+        far = self._analysis.reach(new) > LARGE
         place = partial(self._analysis.extend, nodes, self._is_live)
         places = await asyncio.to_thread(place) if far else place()
         self._worklist.add_each(self._rank, places.items())
@@ -247,8 +247,7 @@ class Executor:
 
     def _review(self) -> None:
         self._reviewing = False
-        for call in self._needs.left:
-            self._worklist.add(self._reconsider, call)
+        self._worklist.add_each(self._reconsider, list(self._needs.left))
 
     def _reconsider(self, call: Call) -> None:
         if call in self._needs.left and not call.readers:

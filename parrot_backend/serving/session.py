@@ -11,7 +11,7 @@ from parrot_backend.program.critical_path import critical_path, saved_on
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.dispatch.dispatcher import Dispatcher
 from parrot_backend.serving.events import EventLog
-from parrot_backend.serving.executor import Executor
+from parrot_backend.serving.executor import LARGE, Executor
 from parrot_backend.serving.limits import Limits
 from parrot_backend.serving.ranking import Ranking
 from parrot_backend.serving.tenants import Tenant
@@ -28,8 +28,6 @@ from parrot_backend.wire.views import GraphView, SessionEvent, SessionView
 
 # What a call takes, or a variable, beside its texts.
 _BYTES_PER_ENTRY = 2048
-# Nodes of a program that is taken in while nobody else has a turn.
-_SMALL = 200
 
 
 class Session:
@@ -88,7 +86,7 @@ class Session:
         """
         self.touch()
         self._check_models(program)
-        if len(program.calls) + len(program.transforms) <= _SMALL and not self._submitting.locked():
+        if len(program.calls) + len(program.transforms) <= LARGE and not self._submitting.locked():
             await self._submit(program)
             return
         # Once begun it goes to its end, whatever becomes of who asked for it.
@@ -197,7 +195,7 @@ class Session:
 
     def graph_lists(self) -> dict[str, Iterable[Any]]:
         """The lists of its `GraphView`; the items of the long ones are made as they are taken."""
-        calls = list(self._executor.calls)
+        calls = self._executor.calls
         return {
             "calls": (call.view() for call in calls),
             "variables": self._executor.variables.views(),
@@ -267,14 +265,13 @@ class Session:
             self._executor.variables,
             self._executor.graph,
         )
-        entries = tally.planned + tally.unplanned + len(variables)
+        entries = tally.calls + len(variables)
         return graph.literals + variables.characters + _BYTES_PER_ENTRY * entries
 
     @property
     def full(self) -> bool:
         """Whether it holds as many calls as it may."""
-        tally = self._executor.tally
-        return tally.planned + tally.unplanned >= self._limits.calls_per_session
+        return self._executor.tally.calls >= self._limits.calls_per_session
 
     def _saved_seconds(self) -> float | None:
         """What planning took off the critical path; it is found when it is first asked for."""
@@ -311,7 +308,7 @@ class Session:
         for what, count, most in (
             (
                 "calls",
-                tally.planned + tally.unplanned + len(program.calls),
+                tally.calls + len(program.calls),
                 self._limits.calls_per_session,
             ),
             (

@@ -22,6 +22,11 @@ class Tally:
     cached_tokens: int = 0
     completion_tokens: int = 0
 
+    @property
+    def calls(self) -> int:
+        """All of them."""
+        return self.planned + self.unplanned
+
     def add(self, call: Call) -> None:
         """Count a call that is new."""
         self.states[call.state] += 1

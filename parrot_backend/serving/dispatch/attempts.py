@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from parrot_backend.endpoints.base import Card, Endpoint, Job
 from parrot_backend.engines.base import Delta
+from parrot_backend.program.analysis import PREFILLED_PER_GENERATED
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.dispatch.policy import Turn
 from parrot_backend.serving.dispatch.resumption import Resumption
 from parrot_backend.wire.errors import EndpointLostError, EngineError
 from parrot_backend.wire.text_protocol import LLMRequest
 
-# A token of a prompt takes about as much as an eighth of one of an answer.
-_PROMPT_WEIGHT = 0.125
+_PROMPT_WEIGHT = 1 / PREFILLED_PER_GENERATED
 
 
 class Meter:

@@ -2,12 +2,11 @@
 
 from collections import OrderedDict
 
+from parrot_backend.program.analysis import CHARACTERS_PER_TOKEN, EXPECTED_TOKENS
 from parrot_backend.wire.text_protocol import LLMRequest, PromptRequest
 
 _SITES = 10_000
 _WEIGHT = 0.25  # of the last answer: about the last four count
-_UNKNOWN = 128.0
-_CHARACTERS_PER_TOKEN = 4
 
 
 class Lengths:
@@ -18,7 +17,7 @@ class Lengths:
 
     def __init__(self) -> None:
         self._means: OrderedDict[str, float] = OrderedDict()
-        self._mean = _UNKNOWN
+        self._mean = EXPECTED_TOKENS
 
     def __len__(self) -> int:
         return len(self._means)
@@ -42,7 +41,7 @@ class Lengths:
 def estimated_prompt(request: LLMRequest) -> int:
     """About how many tokens the prompt has."""
     if not isinstance(request, PromptRequest):
-        return sum(len(m.content) for m in request.messages) // _CHARACTERS_PER_TOKEN
+        return sum(len(m.content) for m in request.messages) // CHARACTERS_PER_TOKEN
     if isinstance(request.prompt, str):
-        return len(request.prompt) // _CHARACTERS_PER_TOKEN
+        return len(request.prompt) // CHARACTERS_PER_TOKEN
     return len(request.prompt)
