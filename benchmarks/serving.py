@@ -25,7 +25,7 @@ from parrot_backend.endpoints.base import Card, EndpointState, Job
 from parrot_backend.engines.base import Delta, EngineStats, ModelCard
 from parrot_backend.serving.core import ServingCore
 from parrot_backend.serving.limits import Limits
-from parrot_backend.serving.session import Session
+from parrot_backend.serving.sessions.session import Session
 from parrot_backend.wire.protocol import Program, SemanticCall
 from parrot_backend.wire.text_protocol import LLMRequest
 from tests.programs import call, request

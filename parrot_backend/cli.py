@@ -22,7 +22,7 @@ from parrot_backend.engines.store.catalog import (
 from parrot_backend.wire.errors import InvalidRequestError, ParrotError
 
 if TYPE_CHECKING:
-    from parrot_backend.api.keys import Keys
+    from parrot_backend.api.access.keys import Keys
     from parrot_backend.endpoints.process.recipe import Recipe
     from parrot_backend.serving.dispatch.policy import Policy
 
@@ -132,7 +132,7 @@ def _port(args: argparse.Namespace) -> int:
 
 
 def _keys(args: argparse.Namespace) -> "Keys | None":
-    from parrot_backend.api.keys import Keys, read_keys
+    from parrot_backend.api.access.keys import Keys, read_keys
 
     if args.api_keys:
         return read_keys(args.api_keys)

@@ -19,7 +19,7 @@ from typing import cast
 import uvicorn
 from fastapi import FastAPI
 
-from parrot_backend.api.connections import ACCEPTED_AT_ONCE, Connections, answer_unread
+from parrot_backend.api.access.connections import ACCEPTED_AT_ONCE, Connections, answer_unread
 from parrot_backend.wire.errors import ParrotError
 
 logger = logging.getLogger(__name__)

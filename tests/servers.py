@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from parrot_backend.api.access.keys import Keys
 from parrot_backend.api.app import create_app
-from parrot_backend.api.keys import Keys
 from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.engines.base import Engine
 from parrot_backend.server import WAITING_CONNECTIONS, bind, config_of, url_of

@@ -9,11 +9,11 @@ from fastapi import FastAPI
 
 from parrot_backend import __version__
 from parrot_backend.api import documentation, errors, openai, operations, semantic, text
-from parrot_backend.api.bodies import Bodies
-from parrot_backend.api.guards import RefuseTwoLengths, RequireApiKey, RequireLocalHost
-from parrot_backend.api.idempotency import Answers, as_it_stands
-from parrot_backend.api.keys import Keys
+from parrot_backend.api.access.guards import RefuseTwoLengths, RequireApiKey, RequireLocalHost
+from parrot_backend.api.access.keys import Keys
 from parrot_backend.api.pieces import Pieces
+from parrot_backend.api.requests.bodies import Bodies
+from parrot_backend.api.requests.idempotency import Answers, as_it_stands
 from parrot_backend.endpoints.base import Endpoint
 from parrot_backend.serving.core import ServingCore
 from parrot_backend.serving.dispatch.policy import Policy

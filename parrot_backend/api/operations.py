@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from parrot_backend import __version__
+from parrot_backend.api.access.guards import ForbiddenError
 from parrot_backend.api.documentation import errors
-from parrot_backend.api.guards import ForbiddenError
 from parrot_backend.api.state import core_of, tenant_of
 from parrot_backend.wire.views import Readiness
 

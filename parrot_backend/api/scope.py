@@ -6,7 +6,7 @@ from urllib.parse import unquote
 from fastapi import Depends, Header, Request
 from pydantic import BeforeValidator
 
-from parrot_backend.api.choices import Take
+from parrot_backend.api.answers.choices import Take
 from parrot_backend.api.state import tenancy_of
 from parrot_backend.wire.messages import Name
 from parrot_backend.wire.protocol import (

@@ -7,12 +7,12 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
-from parrot_backend.api.answer import answer, until_disconnect
-from parrot_backend.api.bodies import BodyRoute
-from parrot_backend.api.choices import start
+from parrot_backend.api.answers.answer import answer, until_disconnect
+from parrot_backend.api.answers.choices import start
+from parrot_backend.api.answers.listing import listing
 from parrot_backend.api.documentation import RUNS_CALLS, errors
-from parrot_backend.api.idempotency import Answers, IdempotencyKey
-from parrot_backend.api.listing import listing
+from parrot_backend.api.requests.bodies import BodyRoute
+from parrot_backend.api.requests.idempotency import Answers, IdempotencyKey
 from parrot_backend.api.scope import InScope
 from parrot_backend.api.state import tenancy_of
 from parrot_backend.wire.errors import ConflictError

@@ -3,13 +3,13 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from parrot_backend.api.answer import answer
-from parrot_backend.api.bodies import BodyRoute
-from parrot_backend.api.choices import start
+from parrot_backend.api.answers.answer import answer
+from parrot_backend.api.answers.choices import start
+from parrot_backend.api.answers.text_completion import TextShape
 from parrot_backend.api.documentation import RUNS_CALLS, errors
+from parrot_backend.api.requests.bodies import BodyRoute
 from parrot_backend.api.scope import InScope, Taker
 from parrot_backend.api.state import core_of
-from parrot_backend.api.text_completion import TextShape
 from parrot_backend.wire.text_protocol import CompletionRequest, TokenizeAnswer, TokenizeRequest
 
 router = APIRouter(prefix="/v1", tags=["text"], route_class=BodyRoute)

@@ -68,7 +68,10 @@ class Graph:
                 is too long, or the calls form a cycle.
             PayloadTooLargeError: there is too much of it.
         """
-        return self.commit(self.check(program))
+        nodes = self.commit(self.check(program))
+        for node in nodes:
+            self.link(node)
+        return nodes
 
     def check(self, program: Program) -> "Checked":
         """Find every reason to refuse a program; it raises what `add` raises.
@@ -84,7 +87,7 @@ class Graph:
         return Checked(program, nodes, producers, contents, len(self.producers))
 
     def commit(self, checked: "Checked") -> list[Node]:
-        """Take in what was checked, which can't be refused any more.
+        """Take in what was checked, which can't be refused any more; each node is still to be linked.
 
         Raises:
             ValueError: the graph has grown since.
@@ -99,13 +102,14 @@ class Graph:
         self.calls.update((call.id, call) for call in program.calls)
         self.outputs.update((output.variable, output) for output in program.outputs)
         self.concurrency.update(program.concurrency)
-        for node in (node for node in checked.producers.values() if node is not None):
-            for name in self.inputs[node.output]:
-                self.consumers.setdefault(name, []).append(node)
-        for node in nodes:
-            own = (node.id,) if isinstance(node, SemanticCall) else self.answers_read(node)
-            self.answers[node.output] = own
         return nodes
+
+    def link(self, node: Node) -> None:
+        """Make a node known to what it reads; those that it reads come before it."""
+        for name in self.inputs[node.output]:
+            self.consumers.setdefault(name, []).append(node)
+        own = (node.id,) if isinstance(node, SemanticCall) else self.answers_read(node)
+        self.answers[node.output] = own
 
     def answers_read(self, node: Node) -> tuple[str, ...]:
         """The calls whose answers a node reads, itself or through transforms; of many, two."""

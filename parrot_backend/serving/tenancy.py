@@ -9,8 +9,8 @@ from parrot_backend.endpoints.lengths import check_length
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.dispatch.dispatcher import Dispatcher
 from parrot_backend.serving.limits import Limits
-from parrot_backend.serving.ranking import Ranking
-from parrot_backend.serving.session import Session
+from parrot_backend.serving.sessions.ranking import Ranking
+from parrot_backend.serving.sessions.session import Session
 from parrot_backend.serving.tenants import Tenant
 from parrot_backend.serving.texts import SessionTexts
 from parrot_backend.wire.errors import (

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from parrot_backend.serving.limits import Limits
-from parrot_backend.serving.session import Session
+from parrot_backend.serving.sessions.session import Session
 from parrot_backend.wire.protocol import Program
 from tests.doubles import ScriptedEngine
 from tests.servers import Watch, eventually, serving

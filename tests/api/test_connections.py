@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from parrot_backend.api import connections
-from parrot_backend.api.connections import Connections
+from parrot_backend.api.access import connections
+from parrot_backend.api.access.connections import Connections
 from parrot_backend.serving.limits import Limits
 from tests.doubles import ScriptedEngine
 from tests.servers import Watch, eventually, serving

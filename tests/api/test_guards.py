@@ -7,7 +7,7 @@ from hashlib import sha256
 import httpx
 import pytest
 
-from parrot_backend.api.keys import Keys
+from parrot_backend.api.access.keys import Keys
 from parrot_backend.serving.tenants import Tenant
 from tests.doubles import ScriptedEngine
 from tests.servers import serving

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from parrot_backend.api import idempotency
+from parrot_backend.api.requests import idempotency
 from parrot_backend.serving.limits import Limits
-from parrot_backend.serving.session import Session
+from parrot_backend.serving.sessions.session import Session
 from parrot_backend.wire.protocol import Program
 from tests.doubles import ScriptedEngine
 from tests.programs import call

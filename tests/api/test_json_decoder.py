@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from parrot_backend.api import json_decoder
 from parrot_backend.api.pieces import Steps
+from parrot_backend.api.requests import json_decoder
 from parrot_backend.wire.errors import InvalidRequestError, ParrotError, PayloadTooLargeError
 
 VALUES = st.recursive(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from parrot_backend.api.keys import Keys, read_keys
+from parrot_backend.api.access.keys import Keys, read_keys
 from parrot_backend.serving.tenants import EVERYBODY, Tenant
 from parrot_backend.wire.errors import InvalidRequestError
 

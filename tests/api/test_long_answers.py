@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from parrot_backend.api.json_pieces import PIECE_CHARACTERS, json_pieces
+from parrot_backend.api.answers.json_pieces import PIECE_CHARACTERS, json_pieces
 from parrot_backend.engines.base import Candidate, Delta, GenerationRequest, TokenLogprobs
 from parrot_backend.wire.protocol import Program
 from tests.doubles import ScriptedEngine

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from parrot_backend.api import validation
+from parrot_backend.api.requests import validation
 from parrot_backend.wire.protocol import ChatRequest, Program, SessionRequest
 from parrot_backend.wire.text_protocol import TokenizeRequest
 from tests.api.test_json_decoder import finish

@@ -7,7 +7,7 @@ import pytest
 from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.serving.core import ServingCore
 from parrot_backend.serving.limits import Limits
-from parrot_backend.serving.session import Session
+from parrot_backend.serving.sessions.session import Session
 from tests.doubles import ScriptedEngine
 
 

@@ -9,7 +9,7 @@ import pytest
 from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.serving.core import ServingCore
 from parrot_backend.serving.limits import Limits
-from parrot_backend.serving.session import Session
+from parrot_backend.serving.sessions.session import Session
 from parrot_backend.wire.errors import InvalidRequestError
 from parrot_backend.wire.protocol import Program, SemanticCall
 from tests.doubles import ScriptedEngine
@@ -240,7 +240,7 @@ class Crowd:
         ]
         while self.session.view().running:
             assert self.over_the_limit() == []
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)  # the threads that tokenize need the interpreter too
         await asyncio.gather(*readers, return_exceptions=True)
         other.cancel()
 

@@ -3,7 +3,7 @@
 import pytest
 
 from parrot_backend.serving.call import Call
-from parrot_backend.serving.conversations import Conversations
+from parrot_backend.serving.sessions.conversations import Conversations
 from parrot_backend.wire.messages import ChatMessage
 from parrot_backend.wire.protocol import ChatRequest
 from tests.programs import Nobody

@@ -17,7 +17,7 @@ from parrot_backend.engines.torch_engine.schedule.stepper import Stepper
 from parrot_backend.engines.torch_engine.worker import Worker
 from parrot_backend.serving.core import ServingCore
 from parrot_backend.serving.limits import Limits
-from parrot_backend.serving.session import Session
+from parrot_backend.serving.sessions.session import Session
 from parrot_backend.wire.errors import DependencyError
 from parrot_backend.wire.protocol import Program
 from tests.doubles import ScriptedEngine

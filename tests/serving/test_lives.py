@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.engines.base import ModelCard
-from parrot_backend.serving import prompts
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.core import ServingCore
 from parrot_backend.serving.limits import Limits
-from parrot_backend.serving.session import Session
+from parrot_backend.serving.sessions import prompts
+from parrot_backend.serving.sessions.session import Session
 from parrot_backend.serving.tenants import Tenant
 from parrot_backend.wire.errors import (
     CancelledCallError,

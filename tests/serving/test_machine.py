@@ -13,7 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.core import ServingCore
 from parrot_backend.serving.limits import Limits
-from parrot_backend.serving.session import Session
+from parrot_backend.serving.sessions.session import Session
 from parrot_backend.serving.tenants import Tenant
 from parrot_backend.wire.errors import ParrotError
 from parrot_backend.wire.protocol import CallScope, Program

@@ -5,7 +5,7 @@ import pytest
 from parrot_backend.program.analysis import Deduction
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.rank import AGED_PRIORITY, Rank
-from parrot_backend.serving.ranking import Ranking
+from parrot_backend.serving.sessions.ranking import Ranking
 from parrot_backend.wire.protocol import CallScope, Objective
 from tests.serving.dispatch.doubles import Book, a_call
 

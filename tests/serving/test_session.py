@@ -10,7 +10,7 @@ from parrot_backend.program.transforms import LONGEST_TEXT
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.core import ServingCore
 from parrot_backend.serving.limits import Limits
-from parrot_backend.serving.session import Session
+from parrot_backend.serving.sessions.session import Session
 from parrot_backend.wire.errors import (
     ConflictError,
     ContextLengthError,

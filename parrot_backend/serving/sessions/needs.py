@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from parrot_backend.program.graph import Graph
 from parrot_backend.serving.call import Call
-from parrot_backend.serving.variables import Variables
+from parrot_backend.serving.sessions.variables import Variables
 from parrot_backend.wire.protocol import SemanticCall
 
 

@@ -10,10 +10,10 @@ from parrot_backend.endpoints.lengths import check_length
 from parrot_backend.program.critical_path import critical_path, saved_on
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.dispatch.dispatcher import Dispatcher
-from parrot_backend.serving.events import EventLog
-from parrot_backend.serving.executor import LARGE, Executor
 from parrot_backend.serving.limits import Limits
-from parrot_backend.serving.ranking import Ranking
+from parrot_backend.serving.sessions.events import EventLog
+from parrot_backend.serving.sessions.executor import LARGE, Executor
+from parrot_backend.serving.sessions.ranking import Ranking
 from parrot_backend.serving.tenants import Tenant
 from parrot_backend.serving.texts import SessionTexts
 from parrot_backend.wire.errors import (

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi.responses import StreamingResponse
 
-from parrot_backend.api.json_pieces import json_pieces
+from parrot_backend.api.answers.json_pieces import json_pieces
 
 
 def listing(lists: Mapping[str, Iterable[Any]]) -> StreamingResponse:

@@ -13,9 +13,9 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
-from parrot_backend.api.json_decoder import decode
 from parrot_backend.api.pieces import Pieces
-from parrot_backend.api.validation import prepare
+from parrot_backend.api.requests.json_decoder import decode
+from parrot_backend.api.requests.validation import prepare
 from parrot_backend.serving.limits import Limits
 from parrot_backend.wire.errors import (
     InvalidRequestError,

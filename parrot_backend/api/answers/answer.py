@@ -11,12 +11,12 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from parrot_backend.api import completion as chat
-from parrot_backend.api.bodies import let_go_of_body
-from parrot_backend.api.choices import read
+from parrot_backend.api.answers import completion as chat
+from parrot_backend.api.answers.choices import read
+from parrot_backend.api.answers.json_pieces import json_pieces
 from parrot_backend.api.errors import error_body, unexpected
-from parrot_backend.api.json_pieces import json_pieces
 from parrot_backend.api.pieces import Pieces
+from parrot_backend.api.requests.bodies import let_go_of_body
 from parrot_backend.api.state import core_of
 from parrot_backend.engines.base import Delta
 from parrot_backend.serving.call import Call

@@ -14,22 +14,22 @@ from functools import partial
 from itertools import islice
 
 from parrot_backend.program.analysis import Analysis, Deduction, rewritten
-from parrot_backend.program.graph import Graph, Node
+from parrot_backend.program.graph import Checked, Graph, Node
 from parrot_backend.program.render import render_transform
 from parrot_backend.program.transforms import JsonReader
 from parrot_backend.serving.call import Call
-from parrot_backend.serving.claims import Claims
-from parrot_backend.serving.concurrency import Concurrency
-from parrot_backend.serving.conversations import Conversations
 from parrot_backend.serving.dispatch.dispatcher import Dispatcher
-from parrot_backend.serving.events import EventLog
-from parrot_backend.serving.expectations import Expectations
-from parrot_backend.serving.needs import Needs
-from parrot_backend.serving.prompts import Prompts
-from parrot_backend.serving.ranking import Ranking
-from parrot_backend.serving.tally import Tally
+from parrot_backend.serving.sessions.claims import Claims
+from parrot_backend.serving.sessions.concurrency import Concurrency
+from parrot_backend.serving.sessions.conversations import Conversations
+from parrot_backend.serving.sessions.events import EventLog
+from parrot_backend.serving.sessions.expectations import Expectations
+from parrot_backend.serving.sessions.needs import Needs
+from parrot_backend.serving.sessions.prompts import Prompts
+from parrot_backend.serving.sessions.ranking import Ranking
+from parrot_backend.serving.sessions.tally import Tally
+from parrot_backend.serving.sessions.variables import Variables
 from parrot_backend.serving.tenants import Tenant
-from parrot_backend.serving.variables import Variables
 from parrot_backend.serving.worklist import Worklist
 from parrot_backend.wire.errors import (
     CancelledCallError,
@@ -130,8 +130,8 @@ class Executor:
         given = {name: value for name, value in program.variables.items() if value is not None}
         self.variables.check_room(sum(map(len, given.values())), "variables")
         self._dispatcher.admit(self._tenant, len(program.calls))
-        nodes = self.graph.commit(checked)
-        self._take_in(program, nodes, given)
+        nodes = self._take_in(checked, given)
+        await self._worklist.emptied()
         far = self._analysis.reach(new) > LARGE
         place = partial(self._analysis.extend, nodes, self._is_live)
         places = await asyncio.to_thread(place) if far else place()
@@ -270,18 +270,24 @@ class Executor:
 
     # What a program begins with
 
-    def _take_in(self, program: Program, nodes: list[Node], given: dict[str, str]) -> None:
-        """At once, so that whatever is settled from now on finds the new nodes and what they lack."""
-        self.variables.declare([*program.variables, *(node.output for node in nodes)])
+    def _take_in(self, checked: Checked, given: dict[str, str]) -> list[Node]:
+        """Names at once, nodes one by one, each behind those that it reads."""
+        nodes = self.graph.commit(checked)
+        self.variables.declare(checked.producers)
         for name, value in given.items():
             self._write(name, value)
-        values = self.variables.values
-        for node in nodes:
-            inputs = self.graph.inputs[node.output]
-            self._missing[node.output] = sum(name not in values for name in inputs)
-        self._concurrency.limit(program.concurrency)
-        self._worklist.add_each(self._plan, program.calls)
+        self._concurrency.limit(checked.program.concurrency)
+        self._worklist.add_each(self._add_node, nodes)
         self._worklist.run()
+        return nodes
+
+    def _add_node(self, node: Node) -> None:
+        """Whatever is settled from now on finds the node, and what it lacks."""
+        self.graph.link(node)
+        inputs = self.graph.inputs[node.output]
+        self._missing[node.output] = sum(name not in self.variables.values for name in inputs)
+        if isinstance(node, SemanticCall):
+            self._plan(node)
 
     def _plan(self, planned: SemanticCall) -> None:
         call = Call(

@@ -8,8 +8,8 @@ from typing import ClassVar
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from parrot_backend.api.access.keys import Keys
 from parrot_backend.api.errors import error_response
-from parrot_backend.api.keys import Keys
 from parrot_backend.wire.errors import AuthenticationError, InvalidRequestError, ParrotError
 
 OPEN_ROUTES = frozenset({"/health", "/ready"})

@@ -106,7 +106,7 @@ class _Connection(H11Protocol):
     """One connection: idle, with a head that is to come in time, or with a request.
 
     The first head has to come in time from the beginning on. A request's body has its deadline in
-    `api.bodies`. What is left of a body that was answered
+    `api.requests.bodies`. What is left of a body that was answered
     without being read has to come in the time of a head.
     """
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from parrot_backend.api.completion import total_usage
+from parrot_backend.api.answers.completion import total_usage
 from parrot_backend.engines.base import Candidate, Delta, TokenLogprobs
 from parrot_backend.serving.call import Call
 

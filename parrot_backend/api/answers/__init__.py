@@ -1,0 +1,1 @@
+"""Answers: chunks, choices and lists, made in pieces."""

@@ -1,0 +1,1 @@
+"""Requests: their bodies, read in pieces, checked, and repeated safely."""
