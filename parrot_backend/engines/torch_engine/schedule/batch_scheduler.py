@@ -10,11 +10,11 @@ waiting prompt that shares a prefix with one that is being computed waits for it
 """
 
 import math
-import time
 from bisect import insort
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import merge
+from time import monotonic
 
 from parrot_backend.engines.torch_engine.memory.kv_memory import Holding, KVMemory
 from parrot_backend.engines.torch_engine.memory.prefix_tree import common_length
@@ -29,6 +29,10 @@ _ROWS_WITH_DRAFTS = 16
 # Where chats came in the last seconds, other prompts are computed in chunks that they can wait for.
 _INTERRUPTED_SECONDS = 5.0
 _SHORT_CHUNK = 96
+# So long chats have the steps for themselves, and a part of the time of all other steps on top: who
+# chats is hardly delayed by others, and others never stand still for longer.
+_ALONE_SECONDS = 4.0
+_ALONE_SHARE = 0.5
 
 
 @dataclass(slots=True)
@@ -68,6 +72,9 @@ class BatchScheduler:
     def __init__(self, memory: KVMemory, max_batch: int, prefill_budget: int) -> None:
         self.ahead = PrefillAhead(memory)
         self._interactive_at = -math.inf
+        self._alone_seconds = _ALONE_SECONDS
+        self._alone = False
+        self._planned_at = math.inf
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.shared = 0
@@ -83,9 +90,8 @@ class BatchScheduler:
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence; the KV memory must be able to hold its tokens."""
         if sequence.interactive:
-            self._interactive_at = time.monotonic()
-        insort(self.waiting, sequence, key=urgency)
-        self._memory.expect(sequence, sequence.tenant, sequence.tokens)
+            self._interactive_at = monotonic()
+        self._wait(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out, wherever it is; what it computed stays cached."""
@@ -114,6 +120,7 @@ class BatchScheduler:
             RuntimeError: nothing of what runs or waits can go on.
         """
         self._make_way()
+        self._count_time()
         works = self._plan_interactive() or self._plan_all()
         if not works and (self.running or self.waiting):
             raise RuntimeError("there is nothing that a step could compute")
@@ -144,11 +151,20 @@ class BatchScheduler:
     def _plan_all(self) -> list[Work]:
         return self._plan_decodes(self.running) + self._plan_prefills(self._prefill_budget)
 
+    def _count_time(self) -> None:
+        """The last step's time is taken from what interactive ones may have alone, or adds to it."""
+        before, self._planned_at = self._planned_at, monotonic()
+        seconds = max(0.0, self._planned_at - before)
+        gained = -seconds if self._alone else _ALONE_SHARE * seconds
+        self._alone_seconds = min(self._alone_seconds + gained, _ALONE_SECONDS)
+        self._alone = False
+
     def _plan_interactive(self) -> list[Work]:
-        """What somebody waits for alone, where there is any, and of the rest what makes a tile full.
+        """What somebody waits for alone, where there is any.
 
         A step takes as long as its rows: beside a batch of siblings, or a chunk of a prompt, each token
-        of a chat would take many times as long as alone.
+        of a chat would take many times as long as alone. When that has gone on for long, the rest has
+        what makes a tile full.
         """
         if not any(sequence.interactive for sequence in (*self.running, *self.waiting)):
             return []
@@ -156,9 +172,12 @@ class BatchScheduler:
         works += self._plan_prefills(self._prefill_budget, interactive=True)
         if not works:
             return []
+        rest = [s for s in (*self.running, *self.waiting) if not s.interactive]
+        self._alone = bool(rest) and self._alone_seconds > 0
+        if self._alone:
+            return works
         left = -sum(work.count for work in works) % TILE_ROWS or 1
-        rest = [s for s in self.running if s.decoding and not s.interactive]
-        works += (others := self._plan_decodes(rest[:left]))
+        works += (others := self._plan_decodes([s for s in rest if s.decoding][:left]))
         if left > len(others):
             works += self._plan_prefills(left - len(others), interactive=False)
         return [work for work in works if work.sequence.holding]
@@ -227,7 +246,7 @@ class BatchScheduler:
 
     def _is_interrupted(self) -> bool:
         """Whether chats come now and then, each of which waits for the step that is computed then."""
-        return time.monotonic() - self._interactive_at < _INTERRUPTED_SECONDS
+        return monotonic() - self._interactive_at < _INTERRUPTED_SECONDS
 
     def _prompts(self, interactive: bool | None = None) -> Iterator[Sequence]:
         """Prompts that can go on, the most urgent first; those that wait are admitted on the way.
@@ -293,7 +312,11 @@ class BatchScheduler:
         """Send a running sequence back to wait; its tokens are kept, their keys and values cached."""
         self.running.remove(sequence)
         self._release(sequence)
-        self.add(sequence)
+        self._wait(sequence)
+
+    def _wait(self, sequence: Sequence) -> None:
+        insort(self.waiting, sequence, key=urgency)
+        self._memory.expect(sequence, sequence.tenant, sequence.tokens)
 
     def _release(self, sequence: Sequence) -> None:
         tokens = sequence.uncommitted

@@ -8,6 +8,7 @@ import pytest
 
 from parrot_backend.engines.base import Delta, Sampling
 from parrot_backend.engines.torch_engine.errors import KVMemoryError
+from parrot_backend.engines.torch_engine.schedule import batch_scheduler
 
 Make = Callable[..., Any]
 
@@ -351,8 +352,35 @@ def test_who_waits_for_its_share_takes_nobodys_place(make_stepper: Make) -> None
     assert len(waiting.tokens) == 15
 
 
-def test_beside_what_somebody_waits_for_alone_others_fill_up_a_tile(make_stepper: Make) -> None:
+def test_what_somebody_waits_for_alone_has_steps_alone_but_not_for_ever(
+    make_stepper: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chat is as fast as alone; where chats never end, others have what fills up tiles, and time."""
+    now = 100.0
+    monkeypatch.setattr(batch_scheduler, "monotonic", lambda: now)
+    stepper = make_stepper(prefill_budget=64)
+    batch = [stepper.add(prompt(i, 20), greedy(400), drafts=False) for i in range(3)]
+    while not all(client.tokens for client in batch):
+        stepper.step()
+    chat = stepper.add(prompt(20, 30), greedy(400), drafts=False, interactive=True)
+    stepper.step()
+    alone = []
+    for _ in range(40):
+        before = len(batch[0].tokens)
+        now += 0.5
+        stepper.step()
+        alone.append(len(batch[0].tokens) == before)
+    assert len(chat.tokens) == 41
+    assert all(alone[:7]), "about four seconds"
+    assert not all(alone[7:11])
+    assert 10 <= sum(alone[10:]) < 20, "then as long as half of the time of the others"
+
+
+def test_beside_what_somebody_waits_for_long_others_fill_up_a_tile(
+    make_stepper: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each token of a chat beside a batch takes about as long as alone, and the batch goes on."""
+    monkeypatch.setattr(batch_scheduler, "_ALONE_SECONDS", 0.0)
     stepper = make_stepper(prefill_budget=64)
     batch = [stepper.add(prompt(i, 20), greedy(40), drafts=False) for i in range(10)]
     while not all(client.tokens for client in batch):
