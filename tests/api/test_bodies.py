@@ -94,12 +94,14 @@ def test_bodies_are_bounded_together_and_make_room_when_they_go() -> None:
 def test_a_body_counts_until_it_has_become_a_program_or_calls(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    go_on, submit, engine = threading.Event(), Session.submit, ScriptedEngine(lambda _: "ok")
+    submit, submitting, go_on = Session.submit, threading.Semaphore(0), threading.Event()
+    engine = ScriptedEngine(lambda _: "ok")
     held = "x" * 1_400_000
     run = engine.hold(held)
     chats: list[Future[Any]] = []
 
     async def slow(session: Session, program: Program) -> None:
+        submitting.release()
         await asyncio.to_thread(go_on.wait, 30)
         await submit(session, program)
 
@@ -114,7 +116,9 @@ def test_a_body_counts_until_it_has_become_a_program_or_calls(
             runs = partial(lambda count: engine.running == count, n + 1)
             assert eventually(runs, timeout=20), "what runs does not count"
         openings = [pool.submit(post, url, opening, "/v1/sessions") for _ in range(2)]
-        assert eventually(lambda: post(url, chat("x" * 500_000)).status_code == 503, timeout=20)
+        for _ in openings:  # one that is being read would be refused for what comes meanwhile
+            assert submitting.acquire(timeout=20)
+        assert post(url, chat("x" * 500_000)).status_code == 503
         go_on.set()
         assert [each.result().status_code for each in openings] == [200, 200]
         assert post(url, chat("x" * 500_000)).status_code == 200
