@@ -47,6 +47,19 @@ async def lose(endpoint: StagedEndpoint) -> None:
     await settle()
 
 
+async def told_and_lost(
+    dispatcher: Dispatcher, endpoint: StagedEndpoint, call: Call, text: str = "abc"
+) -> Reader:
+    """Who reads a call that has told so much of its answer, then lost its endpoint, and runs again."""
+    enter(dispatcher, call)
+    reader = Reader(call)
+    await settle()
+    endpoint.answer(call.id, text, last=False)
+    await settle()
+    await lose(endpoint)
+    return reader
+
+
 async def test_a_lost_call_runs_again_when_the_endpoint_is_back(dispatch: MakeDispatcher) -> None:
     endpoint = StagedEndpoint(1)
     dispatcher = dispatch(endpoint)
@@ -84,12 +97,7 @@ async def test_it_is_tried_so_often_and_no_more(dispatch: MakeDispatcher) -> Non
 async def test_a_greedy_stream_goes_on_where_it_stood(dispatch: MakeDispatcher) -> None:
     endpoint = StagedEndpoint(1)
     call = a_call("a")
-    enter(dispatch(endpoint), call)
-    reader = Reader(call)
-    await settle()
-    endpoint.answer("a", "abc", last=False)
-    await settle()
-    await lose(endpoint)
+    reader = await told_and_lost(dispatch(endpoint), endpoint, call)
     for piece in ("ab", "cde"):
         endpoint.answer("a", piece, last=False)
     endpoint.answer("a", "f")
@@ -102,14 +110,11 @@ async def test_a_greedy_stream_goes_on_where_it_stood(dispatch: MakeDispatcher) 
 async def test_a_sampled_stream_is_seeded_so_that_it_can_go_on(dispatch: MakeDispatcher) -> None:
     endpoint = StagedEndpoint(2)
     call, other = a_call("a", temperature=None), a_call("b", temperature=0.5)
-    enter(dispatch(endpoint), call, other)
+    dispatcher = dispatch(endpoint)
+    enter(dispatcher, other)
+    reader = await told_and_lost(dispatcher, endpoint, call, "ab")
     assert call.request is not None
     assert call.request.seed is None  # what was asked for stays what it is
-    reader = Reader(call)
-    await settle()
-    endpoint.answer("a", "ab", last=False)
-    await settle()
-    await lose(endpoint)
     endpoint.answer("a", "abc")
     await settle()
     assert reader.text == "abc"
@@ -127,13 +132,7 @@ async def test_the_clients_seed_is_kept(dispatch: MakeDispatcher) -> None:
 
 async def test_another_answer_than_was_told_is_an_error(dispatch: MakeDispatcher) -> None:
     endpoint = StagedEndpoint(1)
-    call = a_call("a")
-    enter(dispatch(endpoint), call)
-    reader = Reader(call)
-    await settle()
-    endpoint.answer("a", "abc", last=False)
-    await settle()
-    await lose(endpoint)
+    reader = await told_and_lost(dispatch(endpoint), endpoint, a_call("a"))
     endpoint.answer("a", "abX", last=False)
     await settle()
     with pytest.raises(EndpointLostError) as failure:
@@ -145,13 +144,7 @@ async def test_another_answer_than_was_told_is_an_error(dispatch: MakeDispatcher
 
 async def test_a_shorter_answer_than_was_told_is_an_error(dispatch: MakeDispatcher) -> None:
     endpoint = StagedEndpoint(1)
-    call = a_call("a")
-    enter(dispatch(endpoint), call)
-    reader = Reader(call)
-    await settle()
-    endpoint.answer("a", "abc", last=False)
-    await settle()
-    await lose(endpoint)
+    reader = await told_and_lost(dispatch(endpoint), endpoint, a_call("a"))
     endpoint.answer("a", "ab")
     await settle()
     with pytest.raises(EndpointLostError, match="another answer"):
@@ -179,21 +172,11 @@ async def test_unrepeatable_that_was_read_ends_with_a_typed_error(dispatch: Make
     endpoint = StagedEndpoint(1, repeatable=False)
     call, greedy = a_call("a", temperature=1), a_call("b")
     dispatcher = dispatch(endpoint)
-    enter(dispatcher, call)
-    reader = Reader(call)
-    await settle()
-    endpoint.answer("a", "abc", last=False)
-    await settle()
-    await lose(endpoint)
+    reader = await told_and_lost(dispatcher, endpoint, call)
     with pytest.raises(EndpointLostError) as failure:
         await reader.task
     assert failure.value.code == "not_repeatable"
-    enter(dispatcher, greedy)  # a greedy one has a chance
-    reader = Reader(greedy)
-    await settle()
-    endpoint.answer("b", "abc", last=False)
-    await settle()
-    await lose(endpoint)
+    reader = await told_and_lost(dispatcher, endpoint, greedy)  # a greedy one has a chance
     endpoint.answer("b", "abcd")
     await settle()
     assert reader.text == "abcd"
