@@ -20,7 +20,8 @@ from transformers import LlamaConfig
 from tests.engines.torch_engine.conftest import TINY, save_tiny
 from tests.processes import parrot_serve
 
-PROBES = 300
+PROBES = 260
+WITHIN_EVERY = 5  # one's own are told apart by far fewer probes than it takes to exclude a leak
 PREFIX_TOKENS = 800  # a byte each
 TENANTS = ("alice", "bob", "carol")
 
@@ -109,11 +110,12 @@ def test_time_tells_a_tenant_of_its_own_prompts_and_of_no_others(
     callers: dict[str, Caller],
 ) -> None:
     rng, across, within = random.Random(0), Probes(), Probes()
-    for _ in range(PROBES):
+    for number in range(PROBES):
         secret = prefix(rng)
         callers["alice"].ask(secret)
         across.take(callers["bob"], secret, rng)
-        within.take(callers["alice"], secret, rng)
+        if number % WITHIN_EVERY == 0:
+            within.take(callers["alice"], secret, rng)
     for name, probes in (("across", across), ("within", within)):
         print(
             f"{name}: AUC {probes.auc():.3f}, by chance 0.5 +- {1.96 * probes.error():.3f} (95 %)"
