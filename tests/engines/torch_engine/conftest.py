@@ -137,12 +137,14 @@ class Reference:
 
         One forward pass over several texts shows for each token of an answer whether it is the best
         one after the prompt and the answer so far, and so, by induction, what generate gives. This
-        goes on behind a tie, where a comparison with generate has to end.
+        goes on behind a tie, where a comparison with generate has to end. An answer without a tie is
+        remembered as generate's.
 
         Returns:
             The number of ties; each is printed.
         """
-        texts = sorted(answers, key=lambda text: len(text[0]) + len(text[1]))
+        new = [(p, a) for p, a in answers if self._known.get(tuple(p), [])[: len(a)] != a]
+        texts = sorted(new, key=lambda text: len(text[0]) + len(text[1]))
         return sum(self._ties(texts[start : start + 8]) for start in range(0, len(texts), 8))
 
     def _ties(self, texts: abc.Sequence[tuple[list[int], list[int]]]) -> int:
@@ -161,6 +163,8 @@ class Reference:
             print(f"{chosen[at]} for {order[at, 0]}, top-2 margin {margin:.2e}")
             assert chosen[at] == order[at, 1], texts[rows[at]]
             assert margin < 1e-3, texts[rows[at]]
+        tied = {rows[at] for at in different}
+        self._known |= {tuple(p): a for i, (p, a) in enumerate(texts) if i not in tied}
         return len(different)
 
 
