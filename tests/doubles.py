@@ -1,6 +1,7 @@
 """A deterministic engine for tests of what surrounds the engine: timing is theirs to decide."""
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 from parrot_backend.engines.base import (
@@ -12,7 +13,7 @@ from parrot_backend.engines.base import (
     ModelCard,
     TokenLogprobs,
 )
-from parrot_backend.wire.errors import ContextLengthError
+from parrot_backend.wire.errors import ContextLengthError, InvalidRequestError
 from parrot_backend.wire.messages import ChatMessage
 from parrot_backend.wire.tools import Tool
 
@@ -63,6 +64,8 @@ class ScriptedEngine:
         return [ord(character) for character in text]
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Delta, None]:
+        if not all(0 <= token <= sys.maxunicode for token in request.prompt):
+            raise InvalidRequestError(f"token ids must be from 0 to {sys.maxunicode}")
         prompt = "".join(map(chr, request.prompt))
         self.started.append(prompt)
         self.priorities[prompt] = request.priority
