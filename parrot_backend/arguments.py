@@ -1,8 +1,10 @@
 """What the command line's arguments may be; each problem is told in one line."""
 
 import argparse
+import json
+import os
 import re
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*(?:([KMGT])(i?)B|B?)")
 
@@ -39,6 +41,29 @@ def quantization(text: str) -> Literal["int8"]:
     if text != "int8":
         raise argparse.ArgumentTypeError(f"'{text}' is not int8, the only one that there is")
     return "int8"
+
+
+def generation_config(text: str) -> str:
+    """Where defaults for sampling come from: `auto`, `vllm`, or a folder, by its full path."""
+    if text in ("auto", "vllm"):
+        return text
+    folder = os.path.abspath(os.path.expanduser(text))
+    if not os.path.isfile(os.path.join(folder, "generation_config.json")):
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is neither auto nor vllm, nor a folder with a generation_config.json"
+        )
+    return folder
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """A JSON object."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"'{text}' is no JSON object")
+    return value
 
 
 def port_number(text: str) -> int:

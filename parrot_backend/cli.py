@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parrot_backend import __version__
-from parrot_backend.arguments import Parser, count, memory_size, port_number, quantization
+from parrot_backend.arguments import (
+    Parser,
+    count,
+    generation_config,
+    json_object,
+    memory_size,
+    port_number,
+    quantization,
+)
 from parrot_backend.endpoints.process.logs import log_to_stderr
 from parrot_backend.engines.store.catalog import (
     DEFAULT_MODEL,
@@ -114,13 +122,17 @@ def _policy(name: str) -> "Policy | None":
 
 def _recipe(args: argparse.Namespace) -> "Recipe":
     from parrot_backend.endpoints.process.recipe import Recipe
+    from parrot_backend.engines.store.generation_config import check_override
 
+    check_override(args.override_generation_config)
     return Recipe(
         {
             "model": args.model,
             "kv_memory": args.kv_memory,
             "max_batch": args.max_batch,
             "quantization": args.quantization,
+            "generation_config": args.generation_config,
+            "override_generation_config": args.override_generation_config,
         }
     )
 
@@ -202,6 +214,22 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("PARROT_QUANTIZATION") or None,
         help="weights in 8 bits: up to twice as fast on CPUs, for Llama-like models "
         "(default: PARROT_QUANTIZATION)",
+    )
+    add(
+        "--generation-config",
+        type=generation_config,
+        metavar="SOURCE",
+        default="auto",
+        help="what rules where a request names no temperature, top_p, top_k, min_p, "
+        "repetition_penalty or max_tokens: the model's own generation_config.json (auto), that of "
+        "another folder, or OpenAI's values (vllm) (default: %(default)s)",
+    )
+    add(
+        "--override-generation-config",
+        type=json_object,
+        metavar="JSON",
+        default={},
+        help='values instead of those, such as \'{"temperature": 0.5, "max_new_tokens": 256}\'',
     )
     address = parser.add_mutually_exclusive_group()
     address.add_argument("--host", default="127.0.0.1", help="address (default: %(default)s)")

@@ -25,9 +25,15 @@ def model_path() -> str:
 @pytest.fixture(scope="session")
 def engine(model_path: str) -> "TorchEngine":
     """The real engine with the real model; the server of `base_url` owns it."""
+    from parrot_backend.engines.store.generation_config import generation_config
     from parrot_backend.engines.torch_engine import TorchEngine
 
-    return TorchEngine.load(model_path, "smollm2-135m-instruct", kv_memory=1 << 30)
+    return TorchEngine.load(
+        model_path,
+        "smollm2-135m-instruct",
+        kv_memory=1 << 30,
+        generation_config=generation_config(model_path),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from parrot_backend.engines.base import (
     FinishReason,
     GenerationRequest,
     ModelCard,
+    Sampling,
     TokenLogprobs,
 )
 from parrot_backend.wire.errors import ContextLengthError, InvalidRequestError
@@ -47,6 +48,7 @@ class ScriptedEngine:
         self.held: dict[str, asyncio.Event] = {}
         self.started: list[str] = []
         self.priorities: dict[str, int] = {}
+        self.samplings: dict[str, Sampling] = {}
         self.drafts: dict[str, str] = {}
         self.expected: list[str] = []
         self.running = 0
@@ -69,6 +71,7 @@ class ScriptedEngine:
         prompt = "".join(map(chr, request.prompt))
         self.started.append(prompt)
         self.priorities[prompt] = request.priority
+        self.samplings[prompt] = request.sampling
         self.drafts[prompt] = "".join(map(chr, request.draft))
         self.running += 1
         try:

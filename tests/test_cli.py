@@ -18,6 +18,7 @@ import platformdirs
 import pytest
 
 import parrot_backend
+from parrot_backend.engines.store.generation_config import generation_config
 from tests.servers import eventually
 
 PARROT = [sys.executable, "-m", "parrot_backend"]
@@ -101,6 +102,17 @@ def end_of(process: subprocess.Popen[str], sent: signal.Signals = signal.SIGTERM
         (["serve", "--max-batch", "0"], "whole number above 0"),
         (["serve", "--quantization", "int4"], "'int4' is not int8"),
         (["serve", "--max-sessions", "1.5"], "whole number above 0"),
+        (["serve", "--generation-config", "/no/folder"], "'/no/folder' is neither auto nor vllm"),
+        (["serve", "--override-generation-config", "temperature=1"], "'temperature=1' is no JSON"),
+        (["serve", "--override-generation-config", "[]"], "'[]' is no JSON object"),
+        (
+            ["serve", "--port", "0", "--override-generation-config", '{"max_tokens": 5}'],
+            "max_tokens does not count; what does: temperature",
+        ),
+        (
+            ["serve", "--port", "0", "--override-generation-config", '{"top_p": 2}'],
+            "top_p is 2: Input should be less than or equal to 1",
+        ),
         (["serve", "--host", "::1", "--uds", "/x"], "not allowed with"),
         (["serve", "--host", "no-such-host.invalid"], "no host 'no-such-host.invalid'"),
         (["serve", "--host", "0.0.0.0", "--port", "0"], "PARROT_API_KEY"),
@@ -212,11 +224,14 @@ def test_version():
 
 @pytest.mark.model
 def test_serve_answers_and_ends_on_sigterm(model_path):
-    with running(*PARROT, "serve", "--port", "0", *LIGHT, model_path) as server:
+    override = ["--override-generation-config", '{"top_k": 40, "max_new_tokens": null}']
+    with running(*PARROT, "serve", "--port", "0", *override, *LIGHT, model_path) as server:
         url = ready_url(server)
         assert httpx.get(f"{url}/ready").json()["status"] == "ready"
         models = httpx.get(f"{url}/v1/models").json()["data"]
         assert [model["id"] for model in models] == [Path(model_path).name]
+        own = generation_config(model_path).model_copy(update={"top_k": 40, "max_tokens": None})
+        assert models[0]["generation_config"] == own.model_dump()
         body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4, "temperature": 0}
         answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
         assert answer["usage"]["completion_tokens"] == 4
@@ -240,6 +255,7 @@ def asking(url: str, answers: dict[bool, httpx.Response], *, stream: bool) -> th
     body = {
         "messages": [{"role": "user", "content": "Count."}],
         "logit_bias": {end_of_turn: -100},
+        "max_tokens": 8000,
         "stream": stream,
     }
 

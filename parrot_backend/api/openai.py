@@ -1,7 +1,5 @@
 """OpenAI's routes: any client of theirs works, and a header lets a request claim from a session."""
 
-from typing import Any
-
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
@@ -13,6 +11,7 @@ from parrot_backend.api.scope import InScope, Taker
 from parrot_backend.api.state import core_of
 from parrot_backend.wire.errors import NotFoundError
 from parrot_backend.wire.protocol import ChatRequest
+from parrot_backend.wire.views import ModelList, ModelView
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=BodyRoute)
 
@@ -26,30 +25,29 @@ async def chat_completions(
 
 
 @router.get("/models", responses=errors())
-async def list_models(http: Request) -> dict[str, Any]:
-    """The model that is served, with its context length in tokens."""
-    return {"object": "list", "data": [_card(http)]}
+async def list_models(http: Request) -> ModelList:
+    """The model that is served."""
+    return ModelList(data=[_view(http)])
 
 
 @router.get("/models/{model:path}", responses=errors(404))
-async def get_model(model: str, http: Request) -> dict[str, Any]:
+async def get_model(model: str, http: Request) -> ModelView:
     """One model."""
-    card = _card(http)
-    if model != card["id"]:
+    view = _view(http)
+    if model != view.id:
         raise NotFoundError(
-            f"model '{model}' is not served here: this server serves '{card['id']}'",
+            f"model '{model}' is not served here: this server serves '{view.id}'",
             param="model",
             code="model_not_found",
         )
-    return card
+    return view
 
 
-def _card(http: Request) -> dict[str, Any]:
+def _view(http: Request) -> ModelView:
     model = core_of(http).endpoint.card.model
-    return {
-        "id": model.name,
-        "object": "model",
-        "created": http.app.state.started,
-        "owned_by": "parrot",
-        "max_model_len": model.context_length,
-    }
+    return ModelView(
+        id=model.name,
+        created=http.app.state.started,
+        max_model_len=model.context_length,
+        generation_config=model.generation_config,
+    )

@@ -8,6 +8,7 @@ from parrot_backend.endpoints.tool_grammar import may_call, tool_grammar
 from parrot_backend.engines.base import Grammar, Sampling
 from parrot_backend.engines.tool_format import OPENING
 from parrot_backend.wire.parameters import (
+    GenerationConfig,
     GenerationParameters,
     JsonObjectFormat,
     ResponseFormat,
@@ -18,21 +19,28 @@ from parrot_backend.wire.tools import ChatParameters
 T = TypeVar("T")
 
 
-def sampling_of(request: GenerationParameters) -> Sampling:
-    """The engine's view of a request's parameters; what is not given has OpenAI's default."""
+def applied(request: GenerationParameters, defaults: GenerationConfig) -> GenerationConfig:
+    """How a request is generated: as it says, and where it does not, as the model's defaults say."""
+    asked = {name: getattr(request, name) for name in GenerationConfig.model_fields}
+    return defaults.model_copy(update={k: v for k, v in asked.items() if v is not None})
+
+
+def sampling_of(request: GenerationParameters, defaults: GenerationConfig) -> Sampling:
+    """The engine's view of a request's parameters; see `applied`."""
+    config = applied(request, defaults)
     return Sampling(
-        temperature=_or(request.temperature, 1.0),
-        top_p=_or(request.top_p, 1.0),
-        top_k=max(_or(request.top_k, 0), 0),
-        min_p=_or(request.min_p, 0.0),
+        temperature=config.temperature,
+        top_p=config.top_p,
+        top_k=max(config.top_k, 0),
+        min_p=config.min_p,
         presence_penalty=_or(request.presence_penalty, 0.0),
         frequency_penalty=_or(request.frequency_penalty, 0.0),
-        repetition_penalty=_or(request.repetition_penalty, 1.0),
+        repetition_penalty=config.repetition_penalty,
         logit_bias=_or(request.logit_bias, {}),
         logprobs=_or(request.top_logprobs, 0) if request.logprobs else None,
         grammar=grammar_of(request),
         seed=request.seed,
-        max_tokens=request.max_tokens,
+        max_tokens=config.max_tokens,
         stop=tuple(request.stop or ()),
         no_stop_after=OPENING if may_call(request) else None,
     )

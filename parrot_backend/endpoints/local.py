@@ -50,7 +50,7 @@ class LocalEndpoint:
         prompt = await self._prompt(job.request, fitting=True)
         generation = GenerationRequest(
             prompt=prompt,
-            sampling=sampling_of(job.request),
+            sampling=sampling_of(job.request, self.engine.model.generation_config),
             priority=job.priority,
             tenant=job.tenant,
             draft=job.draft,

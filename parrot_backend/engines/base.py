@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 from parrot_backend import __version__
 from parrot_backend.wire.messages import ChatMessage
+from parrot_backend.wire.parameters import OPENAI_DEFAULTS, GenerationConfig
 from parrot_backend.wire.tools import Tool
 
 FinishReason = Literal["stop", "length", "tool_calls"]
@@ -25,17 +26,20 @@ class ModelCard:
     """What a client must know of the model: `context_length` is tokens, prompt and answer together.
 
     A prompt of more than `longest_text` characters, where that is known, has more tokens than that.
+    Where a request does not say how to generate, `generation_config` does.
     """
 
     name: str
     context_length: int
     quantization: str | None = None
     longest_text: int | None = None
+    generation_config: GenerationConfig = OPENAI_DEFAULTS
 
     @property
     def fingerprint(self) -> str:
         """The same wherever the same answers may be expected: model, its numbers and our version."""
-        served = repr((self.name, self.context_length, self.quantization, __version__))
+        numbers = (self.context_length, self.quantization, self.generation_config)
+        served = repr((self.name, numbers, __version__))
         return f"fp_{hashlib.blake2b(served.encode(), digest_size=6).hexdigest()}"
 
 

@@ -52,9 +52,13 @@ class Deduction:
     site: str = ""
 
 
-def expect_the_same(site: str) -> float:
+Expected = Callable[[str, int | None], float]
+"""The tokens that an answer of a call site is likely to have, where it may have so many."""
+
+
+def expect_the_same(site: str, max_tokens: int | None) -> float:
     """The tokens of an answer where none has been seen."""
-    return EXPECTED_TOKENS
+    return min(EXPECTED_TOKENS, max_tokens or inf)
 
 
 class Analysis:
@@ -63,14 +67,14 @@ class Analysis:
     Args:
         graph: programs are added to it by others.
         objective: what is wanted of what nobody reads, as long as the graph names no output.
-        expected: the tokens that an answer of a call site is likely to have.
+        expected: how long answers are.
     """
 
     def __init__(
         self,
         graph: Graph,
         objective: Objective = "latency",
-        expected: Callable[[str], float] = expect_the_same,
+        expected: Expected = expect_the_same,
     ) -> None:
         self._graph = graph
         self._objective = objective
@@ -166,7 +170,7 @@ class Analysis:
 
     def _work(self, call: SemanticCall) -> float:
         """What a call takes, in tokens of answers."""
-        answer = min(self._expected(self._graph.sites[call.id]), call.max_tokens or inf)
+        answer = self._expected(self._graph.sites[call.id], call.max_tokens)
         prompt = self._graph.characters[call.output] / CHARACTERS_PER_TOKEN
         return answer + prompt / PREFILLED_PER_GENERATED
 
@@ -174,7 +178,7 @@ class Analysis:
 def deduce(
     graph: Graph,
     objective: Objective = "latency",
-    expected: Callable[[str], float] = expect_the_same,
+    expected: Expected = expect_the_same,
 ) -> dict[str, Deduction]:
     """The deductions by call id, of a whole graph.
 

@@ -36,6 +36,33 @@ TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 
 
+MaxTokens = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Temperature = Annotated[float, Field(ge=0, le=2)]
+TopP = Annotated[float, Field(gt=0, le=1)]
+TopK = Annotated[int, Field(ge=-1, le=2**31 - 1)]
+MinP = Annotated[float, Field(ge=0, le=1)]
+RepetitionPenalty = Annotated[float, Field(ge=0.01, le=100)]
+
+
+class GenerationConfig(WireModel):
+    """How a generation goes, in what a model has defaults for; here these are OpenAI's.
+
+    An answer without `max_tokens` may be as long as the context.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    temperature: Temperature = 1.0
+    top_p: TopP = 1.0
+    top_k: TopK = 0
+    min_p: MinP = 0.0
+    repetition_penalty: RepetitionPenalty = 1.0
+    max_tokens: MaxTokens | None = None
+
+
+OPENAI_DEFAULTS = GenerationConfig()
+
+
 class JsonSchema(WireModel):
     """OpenAI's wrapping of a schema. Answers follow it always, `strict` or not."""
 
@@ -82,26 +109,23 @@ class StructuredOutputs(WireModel):
 
 
 class GenerationParameters(WireModel):
-    """How one generation goes.
+    """How one generation goes; what it does not say is the model's to say, see `GenerationConfig`.
 
     `presence_penalty` and `frequency_penalty` count the tokens generated so far,
     `repetition_penalty` those of the prompt as well. `logit_bias` has token ids as keys.
     """
 
     model: Unicode | None = None
-    max_tokens: int | None = Field(
-        default=None,
-        ge=1,
-        le=2**31 - 1,
-        validation_alias=AliasChoices("max_tokens", "max_completion_tokens"),
+    max_tokens: MaxTokens | None = Field(
+        default=None, validation_alias=AliasChoices("max_tokens", "max_completion_tokens")
     )
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=-1, le=2**31 - 1)
-    min_p: float | None = Field(default=None, ge=0, le=1)
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    top_k: TopK | None = None
+    min_p: MinP | None = None
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    repetition_penalty: float | None = Field(default=None, ge=0.01, le=100)
+    repetition_penalty: RepetitionPenalty | None = None
     logit_bias: Annotated[dict[TokenId, Bias] | None, AfterValidator(_sorted)] = Field(
         default=None, max_length=1024
     )
@@ -138,15 +162,14 @@ def choice_seeds(seed: int | None, n: int | None) -> list[int | None]:
     return [None if seed is None else (seed + i + 2**63) % 2**64 - 2**63 for i in range(count)]
 
 
-# Values that change nothing. Clients send them, also for parameters that are refused otherwise.
+# Values that change nothing, whatever the model. Clients send them, also for parameters that are
+# refused otherwise.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "n": (None, 1),
-    "min_p": (None, 0),
     "logprobs": (None, False),
     "top_logprobs": (None, 0),
     "presence_penalty": (None, 0),
     "frequency_penalty": (None, 0),
-    "repetition_penalty": (None, 1),
     "logit_bias": (None, {}),
     "response_format": (None, {"type": "text"}),
     "store": (None, False),

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from parrot_backend.wire.parameters import WireModel
+from parrot_backend.wire.parameters import GenerationConfig, WireModel
 from parrot_backend.wire.protocol import Objective
 
 CallState = Literal["waiting", "queued", "running", "done", "failed", "cancelled"]
@@ -148,6 +148,25 @@ class SessionEvent(WireModel):
     time: float
     kind: EventKind
     name: str
+
+
+class ModelView(WireModel):
+    """A model as OpenAI tells it; with its context length in tokens, as vLLM tells it, and with how it
+    generates where a request does not say."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "parrot"
+    max_model_len: int
+    generation_config: GenerationConfig
+
+
+class ModelList(WireModel):
+    """Answer of `GET /v1/models`."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelView]
 
 
 class Readiness(WireModel):

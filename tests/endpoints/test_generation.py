@@ -1,11 +1,12 @@
-"""What a request's response format and structured outputs are to the engine."""
+"""What a request is to the engine: its response format, and what it and the model say of sampling."""
 
 import json
 
 import pytest
 
-from parrot_backend.endpoints.generation import grammar_of, sampling_of
+from parrot_backend.endpoints.generation import applied, grammar_of, sampling_of
 from parrot_backend.engines.base import Grammar
+from parrot_backend.wire.parameters import OPENAI_DEFAULTS, GenerationConfig
 from tests.programs import request
 
 SCHEMA = {"type": "object", "properties": {"b": {"type": "string"}, "a": {"type": "integer"}}}
@@ -40,10 +41,47 @@ def test_regexes_and_grammars_go_through_as_they_are() -> None:
     )
 
 
-def test_what_is_not_given_has_openai_s_default() -> None:
-    sampling = sampling_of(request("x"))
+OWN = GenerationConfig(
+    temperature=0.2, top_p=0.9, top_k=40, min_p=0.05, repetition_penalty=1.1, max_tokens=512
+)
+
+
+def test_what_nobody_says_has_openai_s_value() -> None:
+    sampling = sampling_of(request("x"), OPENAI_DEFAULTS)
     assert (sampling.temperature, sampling.top_p, sampling.top_k) == (1.0, 1.0, 0)
+    assert sampling.max_tokens is None
     assert sampling.logprobs is None
-    assert sampling_of(request("x", logprobs=True)).logprobs == 0
-    assert sampling_of(request("x", logprobs=True, top_logprobs=4)).logprobs == 4
-    assert sampling_of(request("x", top_k=-1)).top_k == 0
+    assert sampling_of(request("x", logprobs=True), OPENAI_DEFAULTS).logprobs == 0
+    assert sampling_of(request("x", logprobs=True, top_logprobs=4), OPENAI_DEFAULTS).logprobs == 4
+    assert sampling_of(request("x", top_k=-1), OPENAI_DEFAULTS).top_k == 0
+
+
+def test_what_a_request_does_not_say_the_model_does() -> None:
+    sampling = sampling_of(request("x"), OWN)
+    assert applied(request("x"), OWN) == OWN
+    for name in GenerationConfig.model_fields:
+        assert getattr(sampling, name) == getattr(OWN, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", 0),
+        ("temperature", 1),
+        ("top_p", 1),
+        ("top_k", 0),
+        ("min_p", 0),
+        ("repetition_penalty", 1),
+        ("max_tokens", 2000),
+    ],
+)
+def test_what_a_request_says_wins_and_the_rest_stays(name: str, value: float) -> None:
+    asked = request("x", **{name: value})
+    assert applied(asked, OWN) == OWN.model_copy(update={name: value})
+    assert getattr(sampling_of(asked, OWN), name) == value
+
+
+def test_a_greedy_request_is_penalized_as_the_model_says() -> None:
+    """As vLLM's are: only top-p, top-k and min-p mean nothing where the best token is taken."""
+    sampling = sampling_of(request("x", temperature=0), OWN)
+    assert (sampling.temperature, sampling.repetition_penalty) == (0, 1.1)

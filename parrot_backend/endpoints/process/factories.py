@@ -3,11 +3,13 @@
 import importlib
 import logging
 import os
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from parrot_backend.endpoints.process.recipe import Recipe
 from parrot_backend.engines.base import Engine
 from parrot_backend.engines.store.catalog import resolve_model
+from parrot_backend.engines.store.generation_config import generation_config as read
 
 logger = logging.getLogger(__name__)
 
@@ -25,13 +27,18 @@ def torch_engine(
     kv_memory: int | None = None,
     max_batch: int = 32,
     quantization: Literal["int8"] | None = None,
+    generation_config: str = "auto",
+    override_generation_config: Mapping[str, Any] | None = None,
 ) -> Engine:
     """Our own engine; the arguments are those of `TorchEngine.load`, and `model` as a user names it.
+
+    The last two say how it generates where a request does not, see `engines.store.generation_config`.
 
     Raises:
         ParrotError: there is no such model, or it can't be fetched or loaded.
     """
     resolved = resolve_model(model)
+    generation = read(resolved.path, generation_config, override_generation_config)
     logger.info("loading %s", resolved.name)
     from parrot_backend.engines.torch_engine import TorchEngine
 
@@ -43,6 +50,7 @@ def torch_engine(
         kv_memory=kv_memory,
         max_batch=max_batch,
         quantization=quantization,
+        generation_config=generation,
     )
 
 

@@ -36,6 +36,7 @@ from parrot_backend.engines.torch_engine.tokenizing import encode_text, longest_
 from parrot_backend.engines.torch_engine.worker import Worker
 from parrot_backend.wire.errors import ParrotError
 from parrot_backend.wire.messages import ChatMessage
+from parrot_backend.wire.parameters import OPENAI_DEFAULTS, GenerationConfig
 from parrot_backend.wire.tools import Tool
 
 
@@ -80,6 +81,7 @@ class TorchEngine:
         drafting: bool = True,
         prefill_ahead: bool = True,
         quantization: Quantization | None = None,
+        generation_config: GenerationConfig = OPENAI_DEFAULTS,
     ) -> "TorchEngine":
         """Load a model and start its engine; takes seconds, and blocks meanwhile.
 
@@ -99,6 +101,7 @@ class TorchEngine:
             quantization: "int8" computes a Llama-like model with weights in 8 bits about twice
                 as fast; the first start with it rounds them, and the log says what that costs in
                 quality.
+            generation_config: how it generates where a request does not say.
 
         Raises:
             ModelLoadError: the model can't be loaded, or `kv_memory` is too small for one token.
@@ -116,6 +119,7 @@ class TorchEngine:
                     prefill_budget=prefill_budget,
                     drafting=drafting,
                     prefill_ahead=prefill_ahead,
+                    generation_config=generation_config,
                 )
             ).result()
 
@@ -131,6 +135,7 @@ class TorchEngine:
         prefill_budget: int = 512,
         drafting: bool = True,
         prefill_ahead: bool = True,
+        generation_config: GenerationConfig = OPENAI_DEFAULTS,
     ) -> "TorchEngine":
         """Start the engine of a model that is loaded already; the arguments are those of `load`.
 
@@ -161,6 +166,7 @@ class TorchEngine:
             loaded.context_length,
             loaded.quantization,
             longest_text(loaded.tokenizer, loaded.context_length),
+            generation_config,
         )
         worker = Worker(stepper, max_waiting)
         return cls(loaded, card, worker, capacity=cache.slots, drafting=drafting)
@@ -268,12 +274,15 @@ class TorchEngine:
         if sampling.logprobs is not None:
             await asyncio.to_thread(self._vocabulary.prepare)
             logprobs = LogprobsTeller(sampling.logprobs, self._vocabulary.content)
+        # What ends an answer stands in a chat's prompt after each message, and is no repetition there:
+        # penalized, it would not come.
+        held = set(request.prompt) - self._end_tokens
         return Sequence(
             request,
             arrival=next(self._arrivals),
             limit=min(room, asked),
             end_tokens=self._end_tokens,
-            sampler=Sampler(sampling, self._device, prompt=request.prompt, constraint=constraint),
+            sampler=Sampler(sampling, self._device, prompt=held, constraint=constraint),
             text=TextStream(self._tokenizer, sampling.stop, sampling.no_stop_after),
             deliver=lambda event: _hand_over(loop, events, event),
             logprobs=logprobs,

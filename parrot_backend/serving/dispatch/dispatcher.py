@@ -86,6 +86,11 @@ class Dispatcher:
         self.applications += 1
         return self.applications - 1
 
+    def expected_answer(self, site: str, max_tokens: int | None) -> float:
+        """Tokens that an answer at this site is likely to have, at most those that it may have."""
+        cap = max_tokens or self.endpoint.card.model.generation_config.max_tokens
+        return self.lengths.expected(site, cap)
+
     def check_model(self, model: str | None) -> str:
         """The name of the model that serves `model`; None means the server's own.
 
@@ -228,7 +233,7 @@ class Dispatcher:
         ticket.seed = ticket.seed or seed_for(request, card)
         if ticket.seed is not None:
             request = request.model_copy(update={"seed": ticket.seed})
-        answer = self.lengths.expected(call.rank.site, request.max_tokens)
+        answer = self.expected_answer(call.rank.site, request.max_tokens)
         charge = partial(self._policy.charge, call)
         attempt = Attempt(turn, Meter(estimated_prompt(request), answer, charge))
         ticket.attempt = attempt

@@ -84,7 +84,7 @@ class Executor:
         self._tenant = tenant
         self._events = events
         self._ranking = ranking
-        self._analysis = Analysis(self.graph, objective, dispatcher.lengths.expected)
+        self._analysis = Analysis(self.graph, objective, dispatcher.expected_answer)
         self._closed: CancelledCallError | None = None
         self._on_use = on_use
         self._expectations = Expectations(dispatcher.endpoint, tenant.name, self.variables.values)

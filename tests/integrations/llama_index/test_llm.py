@@ -45,6 +45,7 @@ async def test_chat(llm):
         assert response.message.role is MessageRole.ASSISTANT
         assert response.message.content == "doog eb"
         assert response.raw["object"] == "chat.completion"
+        assert response.raw["generation_config"]["max_tokens"] == 256
         assert response.additional_kwargs == {
             "prompt_tokens": 7,
             "completion_tokens": 7,

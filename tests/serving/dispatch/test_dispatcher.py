@@ -18,6 +18,7 @@ from parrot_backend.wire.errors import (
     ParrotError,
     UnavailableError,
 )
+from parrot_backend.wire.parameters import GenerationConfig
 from tests.doubles import ScriptedEngine
 from tests.serving.dispatch.conftest import MakeDispatcher
 from tests.serving.dispatch.doubles import (
@@ -301,6 +302,17 @@ async def test_lengths_are_learned_of_calls_that_are_done(dispatch: MakeDispatch
     enter(dispatcher, call)
     await text_of(call)
     assert dispatcher.lengths.expected("here") == 3
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "expected"), [(None, None, 128), (9, None, 9), (9, 20, 20)]
+)
+async def test_no_answer_is_expected_to_be_longer_than_it_may_be(
+    dispatch: MakeDispatcher, own: int | None, asked: int | None, expected: int
+) -> None:
+    engine = ScriptedEngine()
+    engine.model = replace(engine.model, generation_config=GenerationConfig(max_tokens=own))
+    assert dispatch(LocalEndpoint(engine)).expected_answer("unknown", asked) == expected
 
 
 # Shares, with everything between a call and its tokens

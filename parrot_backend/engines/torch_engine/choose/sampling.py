@@ -24,7 +24,7 @@ class Sampler:
     Args:
         sampling: without a seed the numbers are different each time.
         device: where the logits lie; a seed gives the same numbers on the same kind of device.
-        prompt: the tokens that the sequence starts with.
+        prompt: its tokens that count as repeated when they come again.
         constraint: what its text must match.
     """
 
@@ -199,7 +199,7 @@ class Penalties:
 
     Args:
         sampling: the biases and penalties.
-        prompt: the prompt's tokens.
+        prompt: the tokens that are held from the start.
     """
 
     def __init__(self, sampling: Sampling, prompt: Iterable[int]) -> None:

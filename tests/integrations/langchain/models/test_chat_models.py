@@ -15,6 +15,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from pydantic import SecretStr, ValidationError
 
 from parrot_backend.engines.base import ModelCard
+from parrot_backend.wire.parameters import GenerationConfig
 from parrot_backend.wire.protocol import ChatRequest
 from parrot_integrations import langchain
 from parrot_integrations.client import errors
@@ -135,6 +136,7 @@ def test_invoke(llm):
         "model_name": "scripted",
         "model_provider": "parrot",
         "system_fingerprint": ModelCard("scripted", 1000).fingerprint,
+        "generation_config": GenerationConfig(temperature=0).model_dump(),
         "token_usage": {
             "prompt_tokens": 3,
             "completion_tokens": 3,

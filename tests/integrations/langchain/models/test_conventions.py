@@ -318,6 +318,7 @@ def test_an_answer_says_which_one_it_is(scripted_url: str) -> None:
         assert answer.response_metadata["system_fingerprint"] == FINGERPRINT
         assert answer.response_metadata["model_name"] == "scripted"
         assert answer.response_metadata["token_usage"]["total_tokens"] == 6
+        assert answer.response_metadata["generation_config"]["temperature"] == 1
     assert len({answer.response_metadata["id"] for answer in answers}) == 4
 
 
@@ -326,6 +327,7 @@ def test_a_completion_says_which_one_it_is(scripted_url: str) -> None:
     whole = llm.generate(["abc", "de"]).llm_output
     assert (whole["token_usage"]["total_tokens"], whole["model_name"]) == (10, "scripted")
     assert whole["system_fingerprint"] == FINGERPRINT
+    assert whole["generation_config"]["max_tokens"] == 256
     ended: list[dict[str, Any]] = []
 
     class Last(BaseCallbackHandler):
@@ -334,5 +336,6 @@ def test_a_completion_says_which_one_it_is(scripted_url: str) -> None:
 
     list(llm.stream("abc", config={"callbacks": [Last()]}))
     assert ended[0]["system_fingerprint"] == FINGERPRINT
+    assert ended[0]["generation_config"] == whole["generation_config"]
     assert ended[0]["token_usage"]["total_tokens"] == 6
     assert ended[0]["id"] != whole["id"]
