@@ -20,9 +20,17 @@ T = TypeVar("T")
 
 
 def applied(request: GenerationParameters, defaults: GenerationConfig) -> GenerationConfig:
-    """How a request is generated: as it says, and where it does not, as the model's defaults say."""
+    """How a request is generated: as it says, and where it does not, as the model's defaults say.
+
+    But for their repetition penalty, which only free text has: in JSON, names, numbers and brackets come
+    again by need, and a penalty on those of the prompt makes another number of the one that was asked
+    for.
+    """
+    structured = request.response_format or request.structured_outputs or may_call(request)
+    kept = {"repetition_penalty": 1.0} if structured else {}
     asked = {name: getattr(request, name) for name in GenerationConfig.model_fields}
-    return defaults.model_copy(update={k: v for k, v in asked.items() if v is not None})
+    said = {name: value for name, value in asked.items() if value is not None}
+    return defaults.model_copy(update=kept | said)
 
 
 def sampling_of(request: GenerationParameters, defaults: GenerationConfig) -> Sampling:

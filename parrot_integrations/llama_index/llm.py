@@ -47,7 +47,7 @@ class Parrot(FunctionCallingLLM):
 
     Args:
         model: name of the model; None for the one that the backend serves.
-        temperature: sampling temperature; 0 is greedy, None the backend's default.
+        temperature: sampling temperature; 0 is greedy, None the model's own default.
         max_tokens: most tokens to generate. Always sent, because LlamaIndex packs prompts so that
             this many tokens are left for the answer.
         top_p, top_k, seed, stop: nucleus, most likely tokens, seed, stop strings.

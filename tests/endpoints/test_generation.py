@@ -8,6 +8,7 @@ from parrot_backend.endpoints.generation import applied, grammar_of, sampling_of
 from parrot_backend.engines.base import Grammar
 from parrot_backend.wire.parameters import OPENAI_DEFAULTS, GenerationConfig
 from tests.programs import request
+from tests.tools import WEATHER
 
 SCHEMA = {"type": "object", "properties": {"b": {"type": "string"}, "a": {"type": "integer"}}}
 
@@ -79,6 +80,29 @@ def test_what_a_request_says_wins_and_the_rest_stays(name: str, value: float) ->
     asked = request("x", **{name: value})
     assert applied(asked, OWN) == OWN.model_copy(update={name: value})
     assert getattr(sampling_of(asked, OWN), name) == value
+
+
+@pytest.mark.parametrize(
+    "structured",
+    [
+        {"response_format": {"type": "json_object"}},
+        {"structured_outputs": {"regex": "a+"}},
+        {"tools": [WEATHER]},
+    ],
+)
+def test_what_is_structured_is_penalized_only_where_the_request_says_so(
+    structured: dict[str, object],
+) -> None:
+    """With a penalty, "what is 3 magic" calls the tool with 256: digits of the prompt are penalized."""
+    asked = request("x", **structured)
+    assert applied(asked, OWN) == OWN.model_copy(update={"repetition_penalty": 1})
+    assert (
+        applied(request("x", repetition_penalty=1.3, **structured), OWN).repetition_penalty == 1.3
+    )
+
+
+def test_an_answer_that_may_call_no_tool_is_text() -> None:
+    assert applied(request("x", tools=[WEATHER], tool_choice="none"), OWN) == OWN
 
 
 def test_a_greedy_request_is_penalized_as_the_model_says() -> None:

@@ -48,9 +48,10 @@ class ChatParrot(BaseChatParrot):
             Most tokens to generate.
         logprobs: bool | None
             Whether to tell the probability of each token.
-        top_p, top_k, presence_penalty, frequency_penalty, logit_bias, seed, stop, n:
-            Nucleus, most likely tokens, penalties, likelihoods of single tokens, seed of the random
-            numbers, stop strings, number of answers.
+        top_p, top_k, min_p, presence_penalty, frequency_penalty, repetition_penalty, logit_bias, seed,
+        stop, n:
+            Nucleus, most likely tokens, least likely ones, penalties, likelihoods of single tokens,
+            seed of the random numbers, stop strings, number of answers.
 
     Key init args — client params:
         base_url, api_key, timeout, max_retries, default_headers, http_client, http_async_client,
@@ -206,6 +207,14 @@ class ChatParrot(BaseChatParrot):
                 "completion_tokens": 64,
                 "total_tokens": 97,
                 "prompt_tokens_details": {"cached_tokens": 32},
+            },
+            "generation_config": {
+                "temperature": 0.0,
+                "top_p": 0.9,
+                "top_k": 0,
+                "min_p": 0.0,
+                "repetition_penalty": 1.15,
+                "max_tokens": 64,
             },
         }
         ```

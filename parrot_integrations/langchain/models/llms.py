@@ -46,9 +46,10 @@ class ParrotLLM(SiblingCalls, ParrotSettings, BaseLLM):
             Most tokens to generate: 256, as a text without a chat template seldom ends by itself.
         logprobs: int | None
             How many alternatives to tell for each token.
-        top_p, top_k, presence_penalty, frequency_penalty, logit_bias, seed, stop, n:
-            Nucleus, most likely tokens, penalties, likelihoods of single tokens, seed of the random
-            numbers, stop strings, number of answers.
+        top_p, top_k, min_p, presence_penalty, frequency_penalty, repetition_penalty, logit_bias, seed,
+        stop, n:
+            Nucleus, most likely tokens, least likely ones, penalties, likelihoods of single tokens,
+            seed of the random numbers, stop strings, number of answers.
 
     Key init args — client params:
         base_url, api_key, timeout, max_retries, default_headers, http_client, http_async_client,

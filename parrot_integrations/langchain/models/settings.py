@@ -61,18 +61,25 @@ class ParrotSettings(BaseModel):
     """Name of the model; None for the one that the backend serves."""
 
     temperature: float | None = None
-    """Sampling temperature, from 0 (greedy) to 2; None for the backend's default."""
+    """Sampling temperature, from 0 (greedy) to 2. Like top-p, top-k, min-p, repetition penalty and
+    the most tokens, it is as the model's own generation config says where it is None."""
 
     max_tokens: int | None = Field(
         default=None, validation_alias=AliasChoices("max_tokens", "max_completion_tokens")
     )
-    """Most tokens to generate; None for as many as fit the context."""
+    """Most tokens to generate; where the model's own config says none, as many as fit the context."""
 
     top_p: float | None = None
     """Sample from the most likely tokens that together have this probability."""
 
     top_k: int | None = None
     """Sample from this many of the most likely tokens."""
+
+    min_p: float | None = None
+    """Sample from tokens that are at least so likely, as a part of the likeliest one's probability."""
+
+    repetition_penalty: float | None = None
+    """Above 1, by how much less likely a token becomes that prompt or answer has; 1 is off."""
 
     presence_penalty: float | None = None
     """From -2 to 2: how much less likely a token becomes when it has occurred in the answer."""
@@ -221,6 +228,8 @@ class ParrotSettings(BaseModel):
             "max_tokens": self.max_tokens,
             "top_p": self.top_p,
             "top_k": self.top_k,
+            "min_p": self.min_p,
+            "repetition_penalty": self.repetition_penalty,
             "presence_penalty": self.presence_penalty,
             "frequency_penalty": self.frequency_penalty,
             "seed": self.seed,

@@ -38,7 +38,8 @@ class Sampler:
     ) -> None:
         self.constraint = constraint
         self._sampling = sampling
-        self._penalties = Penalties(sampling, prompt) if Penalties.needed(sampling) else None
+        needed = Penalties.needed(sampling)
+        self._penalties = Penalties(sampling, prompt, device) if needed else None
         self._greedy = sampling.temperature < _COLDEST
         if not self._greedy:
             self._generator = torch.Generator(device)
@@ -200,11 +201,14 @@ class Penalties:
     Args:
         sampling: the biases and penalties.
         prompt: the tokens that are held from the start.
+        device: where the logits lie.
     """
 
-    def __init__(self, sampling: Sampling, prompt: Iterable[int]) -> None:
+    def __init__(self, sampling: Sampling, prompt: Iterable[int], device: torch.device) -> None:
         self._sampling = sampling
         self._held = set(prompt) if sampling.repetition_penalty != 1 else set()
+        # Kept, as a long prompt's would take longer to make than all else that a draw does.
+        self._held_index = torch.tensor([*self._held], dtype=torch.long, device=device)
         self._generated: dict[int, int] = {}
 
     @staticmethod
@@ -220,8 +224,9 @@ class Penalties:
     def count(self, token: int) -> None:
         """Note that `token` was generated."""
         self._generated[token] = self._generated.get(token, 0) + 1
-        if self._sampling.repetition_penalty != 1:
+        if self._sampling.repetition_penalty != 1 and token not in self._held:
             self._held.add(token)
+            self._held_index = torch.cat((self._held_index, self._held_index.new_tensor([token])))
 
     def apply(self, logits: Tensor) -> Tensor:
         """`logits` `[vocabulary]` with every change, none of them infinite; the argument stays."""
@@ -243,8 +248,8 @@ class Penalties:
 
     def _divide(self, logits: Tensor) -> None:
         """Make every held token less likely, on either side of zero."""
-        held = torch.tensor(list(self._held), device=logits.device)
-        values, penalty = logits[held], self._sampling.repetition_penalty
+        held, penalty = self._held_index, self._sampling.repetition_penalty
+        values = logits[held]
         logits[held] = torch.where(values > 0, values / penalty, values * penalty)
 
 
