@@ -22,9 +22,8 @@ T = TypeVar("T")
 def applied(request: GenerationParameters, defaults: GenerationConfig) -> GenerationConfig:
     """How a request is generated: as it says, and where it does not, as the model's defaults say.
 
-    But for their repetition penalty, which only free text has: in JSON, names, numbers and brackets come
-    again by need, and a penalty on those of the prompt makes another number of the one that was asked
-    for.
+    But for their repetition penalty, which only free text has: in JSON, names, numbers and brackets
+    come again by need, and where those of the prompt are penalized, other ones take their place.
     """
     structured = request.response_format or request.structured_outputs or may_call(request)
     kept = {"repetition_penalty": 1.0} if structured else {}
