@@ -39,7 +39,7 @@ MODES: dict[str, Run] = {
 
 def cold(run: Run, value: dict[str, Any]) -> tuple[float, str]:
     """Seconds and summary of one run on a backend that was just started and warmed up."""
-    llm = ChatParrot(temperature=0)
+    llm = ChatParrot(temperature=0, repetition_penalty=1)
     llm.invoke("Say hello.", max_tokens=4)
     start = time.perf_counter()
     summary = run(map_reduce(llm), value)

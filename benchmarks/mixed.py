@@ -72,6 +72,7 @@ class Load:
         # What would end the answer is never chosen.
         self._parameters = {
             "temperature": 0,
+            "repetition_penalty": 1,
             "logit_bias": dict.fromkeys(end_tokens(args.model), -100),
         }
 
