@@ -4,6 +4,7 @@ import pytest
 from llguidance import LLMatcher, LLTokenizer
 
 from parrot_backend.endpoints.generation import grammar_of, sampling_of
+from parrot_backend.wire.parameters import OPENAI_DEFAULTS
 from tests.programs import request
 from tests.tools import NOW, ORDER, WEATHER, named, written
 
@@ -103,6 +104,9 @@ def test_the_most_tools_fit_in_a_grammar() -> None:
 
 def test_stop_strings_count_only_in_front_of_calls() -> None:
     tools = {"tools": TOOLS, "stop": ["x"]}
-    assert sampling_of(request("x", **tools)).no_stop_after == "<tool_call>"
-    assert sampling_of(request("x", **tools, tool_choice="none")).no_stop_after is None
-    assert sampling_of(request("x", stop=["x"])).no_stop_after is None
+    assert sampling_of(request("x", **tools), OPENAI_DEFAULTS).no_stop_after == "<tool_call>"
+    assert (
+        sampling_of(request("x", **tools, tool_choice="none"), OPENAI_DEFAULTS).no_stop_after
+        is None
+    )
+    assert sampling_of(request("x", stop=["x"]), OPENAI_DEFAULTS).no_stop_after is None

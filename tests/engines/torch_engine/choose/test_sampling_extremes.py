@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from annotated_types import Ge, Gt, Le
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +12,7 @@ from parrot_backend.endpoints.generation import sampling_of
 from parrot_backend.engines.base import Sampling
 from parrot_backend.engines.torch_engine.choose.sampling import Choices, Sampler
 from parrot_backend.wire.errors import EngineError
-from parrot_backend.wire.parameters import GenerationParameters
+from parrot_backend.wire.parameters import OPENAI_DEFAULTS, GenerationParameters
 
 CPU = torch.device("cpu")
 # Beside the bounds: what is 0, or hardly anything, in float32, and what is nearly 1.
@@ -24,12 +23,9 @@ HUGE = [-math.inf, -3.4e38, 3.4e38, 1e37, -1e37, 1e-45, -1e-45, 0.0, 20.0]
 
 def numbers(name: str) -> st.SearchStrategy[float]:
     """A parameter's values, its bounds first of all."""
-    low = high = 0.0
-    for bound in GenerationParameters.model_fields[name].metadata:
-        if isinstance(bound, Ge | Gt):
-            low = bound.ge if isinstance(bound, Ge) else math.nextafter(bound.gt, math.inf)
-        if isinstance(bound, Le):
-            high = bound.le
+    bounds = GenerationParameters.model_json_schema()["properties"][name]["anyOf"][0]
+    above, high = bounds.get("exclusiveMinimum"), bounds["maximum"]
+    low = bounds["minimum"] if above is None else math.nextafter(above, math.inf)
     assert low < high, name
     ends = [low, high, *(number for number in TINY if low <= number <= high)]
     return st.sampled_from(ends) | st.floats(low, high)
@@ -69,7 +65,7 @@ def logits(draw: st.DrawFn) -> torch.Tensor:
 
 def sampler(told: dict[str, Any], vocabulary: int) -> Sampler:
     """With a prompt of half the tokens and an answer of some, so that penalties have their say."""
-    sampling = sampling_of(GenerationParameters.model_validate(told))
+    sampling = sampling_of(GenerationParameters.model_validate(told), OPENAI_DEFAULTS)
     sampler = Sampler(sampling, CPU, prompt=range(0, vocabulary, 2))
     for token in [0, 1, 1, vocabulary - 1]:
         sampler.accept(token)
