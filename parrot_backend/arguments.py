@@ -36,6 +36,17 @@ def count(text: str) -> int:
     return int(text)
 
 
+def seconds(text: str) -> float:
+    """A time that is 0 or more."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' is no time: write seconds, 0 or more")
+    return number
+
+
 def quantization(text: str) -> Literal["int8"]:
     """How weights may be kept."""
     if text != "int8":

@@ -1,4 +1,4 @@
-"""The command line: `parrot serve`, `parrot models pull`, `parrot models list`."""
+"""The command line: `parrot serve`, `parrot ps`, `parrot stop`, `parrot models`."""
 
 import argparse
 import importlib.util
@@ -7,11 +7,13 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parrot_backend import __version__
+from parrot_backend import DEFAULT_MODEL, __version__
 from parrot_backend.arguments import (
     Parser,
     count,
@@ -20,17 +22,20 @@ from parrot_backend.arguments import (
     memory_size,
     port_number,
     quantization,
+    seconds,
 )
 from parrot_backend.endpoints.process.logs import log_to_stderr
-from parrot_backend.engines.store.catalog import (
-    DEFAULT_MODEL,
-    list_models,
-    pull,
-)
-from parrot_backend.wire.errors import InvalidRequestError, ParrotError
+from parrot_backend.engines.store.catalog import list_models, pull
+from parrot_backend.resident.places import Place
+from parrot_backend.resident.residency import Residency
+from parrot_backend.resident.residents import Resident, residents, stop
+from parrot_backend.wire.errors import InvalidRequestError, NotFoundError, ParrotError
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from parrot_backend.api.access.keys import Keys
+    from parrot_backend.endpoints.base import Endpoint
     from parrot_backend.endpoints.process.recipe import Recipe
     from parrot_backend.serving.dispatch.policy import Policy
 
@@ -48,7 +53,8 @@ BACKEND_MODULES = (
     "uvicorn",
 )
 GRACE_SECONDS = 10
-MANAGED_GRACE_SECONDS = 1
+RESIDENT_GRACE_SECONDS = 1
+LINGER_SECONDS = 600
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,13 +84,12 @@ def _serve(args: argparse.Namespace) -> None:
     """
     _require_backend()
     from parrot_backend import server
-    from parrot_backend.api.app import create_app
     from parrot_backend.endpoints.process.endpoint import ProcessEndpoint
-    from parrot_backend.serving.limits import Limits
 
-    if args.managed is not None:
-        server.end_with_parent(args.managed)
-    sock = server.bind_unix(args.uds) if args.uds else server.bind(args.host, _port(args))
+    if args.resident is not None:
+        _serve_resident(args)
+        return
+    sock = server.bind_unix(args.uds) if args.uds else server.bind(args.host, args.port)
     with sock:
         if not (args.api_key or args.api_keys or server.is_local(sock)):
             raise InvalidRequestError(
@@ -92,19 +97,52 @@ def _serve(args: argparse.Namespace) -> None:
                 "(PARROT_API_KEY, --api-key or --api-keys), or serve on 127.0.0.1"
             )
         endpoint = ProcessEndpoint(_recipe(args), hang_seconds=args.hang_timeout)
+        url = server.url_of(sock)
         server.run(
-            create_app(
-                endpoint,
-                keys=_keys(args),
-                names=() if args.uds else [args.host],
-                limits=Limits(sessions=args.max_sessions),
-                policy=_policy(args.scheduling_policy),
-            ),
+            _app(args, endpoint, () if args.uds else [args.host]),
             sock,
             start=endpoint.start,
-            on_ready=lambda: _announce(args, server.url_of(sock)),
-            grace_seconds=GRACE_SECONDS if args.managed is None else MANAGED_GRACE_SECONDS,
+            on_ready=lambda: logger.info(
+                "ready at %s, OpenAI-compatible under /v1; Ctrl-C ends it", url
+            ),
+            grace_seconds=GRACE_SECONDS,
         )
+
+
+def _serve_resident(args: argparse.Namespace) -> None:
+    """Serve the processes of this user that have asked for it, and end when there are none."""
+    from parrot_backend import server
+    from parrot_backend.endpoints.process.endpoint import ProcessEndpoint
+
+    residency = Residency(Place(args.resident.parent, args.resident.name), args.linger)
+    with server.bind_unix(str(residency.place.socket)) as sock:
+        endpoint = ProcessEndpoint(
+            _recipe(args),
+            hang_seconds=args.hang_timeout,
+            loading=lambda stage: residency.loading(stage.name, stage.done, stage.total),
+        )
+        server.run(
+            _app(args, endpoint),
+            sock,
+            start=endpoint.start,
+            on_ready=lambda: residency.ready(endpoint.card.model.name),
+            unwanted=residency.unused,
+            grace_seconds=RESIDENT_GRACE_SECONDS,
+        )
+    residency.end()
+
+
+def _app(args: argparse.Namespace, endpoint: "Endpoint", names: Sequence[str] = ()) -> "FastAPI":
+    from parrot_backend.api.app import create_app
+    from parrot_backend.serving.limits import Limits
+
+    return create_app(
+        endpoint,
+        keys=_keys(args),
+        names=names,
+        limits=Limits(sessions=args.max_sessions),
+        policy=_policy(args.scheduling_policy),
+    )
 
 
 def _policy(name: str) -> "Policy | None":
@@ -137,25 +175,12 @@ def _recipe(args: argparse.Namespace) -> "Recipe":
     )
 
 
-def _port(args: argparse.Namespace) -> int:
-    if args.port is not None:
-        return int(args.port)
-    return DEFAULT_PORT if args.managed is None else 0
-
-
 def _keys(args: argparse.Namespace) -> "Keys | None":
     from parrot_backend.api.access.keys import Keys, read_keys
 
     if args.api_keys:
         return read_keys(args.api_keys)
     return Keys.single(args.api_key) if args.api_key else None
-
-
-def _announce(args: argparse.Namespace, url: str) -> None:
-    if args.managed is not None:
-        print(json.dumps({"base_url": url, "pid": os.getpid()}), flush=True)
-    else:
-        logger.info("ready at %s, OpenAI-compatible under /v1; Ctrl-C ends it", url)
 
 
 def _models_pull(args: argparse.Namespace) -> None:
@@ -169,6 +194,56 @@ def _models_list(args: argparse.Namespace) -> None:
         disk, path = (_megabytes(model.disk_bytes), str(model.path)) if model.pulled else ("-", "-")
         download = _megabytes(model.download_bytes) if model.download_bytes else "-"
         rows.append((model.name, model.source, model.licence, download, disk, path))
+    _print_table(rows)
+
+
+def _ps(args: argparse.Namespace) -> None:
+    """The backends that run, as a table or for programs."""
+    found = residents()
+    if args.json:
+        print(json.dumps([_as_json(each) for each in found], indent=2))
+        return
+    rows = [("MODEL", "PID", "STATE", "USERS", "SINCE", "MEMORY", "SOCKET")]
+    for each in found:
+        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.record.started))
+        memory = "-" if each.memory is None else _megabytes(each.memory)
+        users = "-" if each.users is None else str(each.users)
+        pid = str(each.record.pid or "-")
+        name, socket = Path(each.record.model).name, str(each.place.socket)
+        rows.append((name, pid, each.state, users, since, memory, socket))
+    _print_table(rows)
+
+
+def _as_json(resident: Resident) -> dict[str, object]:
+    of_its_own = asdict(resident.record)
+    seen = {"state": resident.state, "users": resident.users, "memory": resident.memory}
+    return {**of_its_own, **seen, "socket": str(resident.place.socket)}
+
+
+def _stop(args: argparse.Namespace) -> None:
+    """End the backends that are meant; without a name, the only one."""
+    found = residents()
+    meant = found if args.all else _named(args.name, found)
+    for each in meant:
+        stop(each)
+        print(f"stopped {Path(each.record.model).name} (process {each.record.pid})")
+
+
+def _named(name: str | None, found: Sequence[Resident]) -> Sequence[Resident]:
+    named = [
+        each
+        for each in found
+        if name in (None, each.record.model, Path(each.record.model).name, str(each.record.pid))
+    ]
+    if not named:
+        raise NotFoundError(f"no backend runs for '{name}'" if name else "no backend runs")
+    if len(named) > 1:
+        told = ", ".join(f"{each.record.model} ({each.record.pid})" for each in named)
+        raise InvalidRequestError(f"several run, name a process id or --all: {told}")
+    return named
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -193,6 +268,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"parrot {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="serve a model over HTTP"))
+    ps = commands.add_parser("ps", help="the backends that were started for this user's programs")
+    ps.add_argument("--json", action="store_true", help="for programs")
+    ps.set_defaults(command=_ps)
+    stop_parser = commands.add_parser("stop", help="end a backend that was started for programs")
+    which = stop_parser.add_mutually_exclusive_group()
+    which.add_argument("name", nargs="?", metavar="MODEL|PID", help="default: the only one")
+    which.add_argument("--all", action="store_true", help="end all of them")
+    stop_parser.set_defaults(command=_stop)
     models = commands.add_parser("models", help="the models that Parrot keeps")
     actions = models.add_subparsers(required=True, metavar="ACTION")
     pull_parser = actions.add_parser(
@@ -234,7 +317,13 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     address = parser.add_mutually_exclusive_group()
     address.add_argument("--host", default="127.0.0.1", help="address (default: %(default)s)")
     address.add_argument("--uds", metavar="PATH", help="Unix socket to serve on instead")
-    add("--port", type=port_number, help=f"0 takes a free one (default: {DEFAULT_PORT})")
+    address.add_argument("--resident", type=Path, metavar="PLACE", help=argparse.SUPPRESS)
+    add(
+        "--port",
+        type=port_number,
+        default=DEFAULT_PORT,
+        help="0 takes a free one (default: %(default)s)",
+    )
     keys = parser.add_mutually_exclusive_group()
     keys.add_argument(
         "--api-key",
@@ -272,5 +361,10 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         "for comparison (default: %(default)s)",
     )
     add("--max-sessions", type=count, default=1024, metavar="N", help="sessions open at once")
-    add("--managed", type=count, metavar="PID", help=argparse.SUPPRESS)
+    add(
+        "--linger",
+        type=seconds,
+        default=os.environ.get("PARROT_LINGER") or LINGER_SECONDS,
+        help=argparse.SUPPRESS,
+    )
     parser.set_defaults(command=_serve)

@@ -10,8 +10,6 @@ import os
 import signal
 import socket
 import stat
-import threading
-import time
 from collections.abc import Awaitable, Callable
 from types import FrameType
 from typing import cast
@@ -24,8 +22,6 @@ from parrot_backend.wire.errors import ParrotError
 
 logger = logging.getLogger(__name__)
 
-PARENT_CHECK_SECONDS = 0.5
-ORPHAN_SECONDS = 3.0
 LAST_WORDS_SECONDS = 2
 WAITING_CONNECTIONS = 2048
 
@@ -109,37 +105,38 @@ def url_of(sock: socket.socket) -> str:
     return f"http://[{host}]:{port}" if sock.family == socket.AF_INET6 else f"http://{host}:{port}"
 
 
-def end_with_parent(parent: int) -> None:
-    """Have this process end itself soon after `parent` is no longer its parent, even while it loads."""
-    threading.Thread(target=_watch, args=(parent,), name="watch parent", daemon=True).start()
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(PARENT_CHECK_SECONDS)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(ORPHAN_SECONDS)
-    os._exit(1)
-
-
 async def _nothing() -> None:
     """For what is ready already."""
+
+
+async def _never(is_busy: Callable[[], bool]) -> None:
+    """For what serves until it is told to end."""
+    await asyncio.Event().wait()
 
 
 class _Server(uvicorn.Server):
     """Says when it is ready, and takes a signal as the wish for an orderly end, with exit code 0.
 
-    Requests then have `grace_seconds`, or until the next SIGINT. Then the core ends their calls, so
-    that clients are told, and those whose bodies are still to come are answered; uvicorn would cut
-    them off.
+    So does the end of `unwanted`. Requests then have `grace_seconds`, or until the next SIGINT. Then
+    the core ends their calls, so that clients are told, and those whose bodies are still to come are
+    answered; uvicorn would cut them off.
     """
 
     def __init__(
-        self, app: FastAPI, config: uvicorn.Config, on_ready: Callable[[], None], grace_seconds: int
+        self,
+        app: FastAPI,
+        config: uvicorn.Config,
+        *,
+        on_ready: Callable[[], None],
+        unwanted: Callable[[Callable[[], bool]], Awaitable[None]],
+        on_end: Callable[[], None],
+        grace_seconds: int,
     ) -> None:
         super().__init__(config)
         self._app = app
         self._on_ready = on_ready
+        self._unwanted = unwanted
+        self._on_end = on_end
         self._grace_seconds = grace_seconds
         self._at_once = asyncio.Event()
 
@@ -148,6 +145,11 @@ class _Server(uvicorn.Server):
         for sock in sockets or ():
             sock.listen(WAITING_CONNECTIONS)  # uvicorn has told it how many to accept at once
         self._on_ready()
+        self._waiting = asyncio.create_task(self._until_unwanted(), name="until unwanted")
+
+    async def _until_unwanted(self) -> None:
+        await self._unwanted(lambda: bool(self.server_state.tasks))
+        self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit and sig == signal.SIGINT:
@@ -155,6 +157,8 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._waiting.cancel()
+        self._on_end()  # first: who looks for it from now on is not to find one that ends
         ending = asyncio.create_task(self._end_calls(), name="end calls")
         try:
             await super().shutdown(sockets)
@@ -205,17 +209,20 @@ def run(
     *,
     start: Callable[[], Awaitable[None]] = _nothing,
     on_ready: Callable[[], None],
+    unwanted: Callable[[Callable[[], bool]], Awaitable[None]] = _never,
     grace_seconds: int,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; running requests then have `grace_seconds` to finish.
+    """Serve until SIGTERM, SIGINT or the end of `unwanted`.
 
-    What has not finished by then, or by the next SIGINT, ends with an `UnavailableError`.
+    Running requests then have `grace_seconds` to finish. What has not by then, or by the next SIGINT,
+    ends with an `UnavailableError`.
 
     Args:
         app: what is served.
         sock: where; nobody can connect before `start` has ended.
         start: what has to be there first, and belongs to the server's event loop.
         on_ready: called when it can be reached.
+        unwanted: given whether any request is open, ends when nobody wants the server any more.
         grace_seconds: see above.
 
     Raises:
@@ -232,11 +239,18 @@ def run(
         except OSError as error:
             raise _not_bound(error, url) from None
         _calm_garbage_collector()
-        await _Server(app, config, on_ready, grace_seconds).serve(sockets=[sock])
+        server = _Server(
+            app,
+            config,
+            on_ready=on_ready,
+            unwanted=unwanted,
+            on_end=address.close,
+            grace_seconds=grace_seconds,
+        )
+        await server.serve(sockets=[sock])
 
-    try:
+    with contextlib.ExitStack() as address:
+        if url.startswith("unix:"):
+            address.callback(os.unlink, url.removeprefix("unix:"))
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(serve())
-    finally:
-        if url.startswith("unix:"):
-            os.unlink(url.removeprefix("unix:"))

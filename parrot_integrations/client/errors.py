@@ -3,6 +3,7 @@
 ParrotError
   BackendConnectionError     no connection, or lost before the answer was complete
     BackendStartError        the managed backend did not start
+    BackendLostError         the managed backend ended while it answered
   BackendTimeoutError   504  no byte within the read timeout, or a wait on the server ran out;
                         408  the request itself did not come in time
   AuthenticationError   401  no API key, or a wrong one
@@ -57,6 +58,10 @@ class BackendConnectionError(ParrotError):
 
 class BackendStartError(BackendConnectionError):
     """The managed backend did not start; the message ends with the tail of its log."""
+
+
+class BackendLostError(BackendConnectionError):
+    """The managed backend ended while it answered; the message ends with the tail of its log."""
 
 
 class BackendTimeoutError(ParrotError):

@@ -27,6 +27,7 @@ from parrot_backend.endpoints.process.jobs import Jobs
 from parrot_backend.endpoints.process.logs import log_to_stderr
 from parrot_backend.endpoints.process.recipe import Recipe
 from parrot_backend.endpoints.process.troubles import Trouble
+from parrot_backend.engines import stages
 from parrot_backend.wire.errors import EngineError, ParrotError
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ logger = logging.getLogger(__name__)
 _OOM_SCORE = "500"
 # Between two heartbeats of a load that goes on; threads that only wait and look now and then take less.
 _LEAST_CPU_SECONDS = 0.001
+# So often those who wait see a bar move.
+_STAGE_SECONDS = 0.25
 
 
 def main() -> int:
@@ -47,7 +50,7 @@ def main() -> int:
     log_to_stderr()
     with socket.socket(fileno=args.channel) as channel:
         try:
-            with _beating(channel, args.heartbeat):
+            with _beating(channel, min(args.heartbeat, _STAGE_SECONDS)):
                 engine = made(Recipe(json.loads(args.options), args.factory))
         except (ParrotError, OSError) as error:
             told = error if isinstance(error, ParrotError) else EngineError(str(error))
@@ -89,14 +92,15 @@ def _beating(channel: socket.socket, seconds: float) -> Iterator[None]:
 
 
 def _beat(channel: socket.socket, seconds: float, over: threading.Event) -> None:
-    """Where nothing is computed, the load waits for what may never come, and is not told to go on."""
-    told = 0.0
+    """Where nothing is computed and no byte comes, the load waits for what may never come, and is not
+    told to go on."""
+    told, seen = 0.0, stages.Stage()
     with contextlib.suppress(OSError):  # the server is gone, and so are we
         while not over.wait(seconds):
-            computed = time.process_time() - time.thread_time()
-            if computed - told >= _LEAST_CPU_SECONDS:
-                channel.sendall(frames.encoded(frames.Loading()))
-                told = computed
+            computed, stage = time.process_time() - time.thread_time(), stages.current()
+            if computed - told >= _LEAST_CPU_SECONDS or stage != seen:
+                channel.sendall(frames.encoded(frames.Loading(stage)))
+                told, seen = computed, stage
 
 
 async def _serve(endpoint: LocalEndpoint, channel: socket.socket, heartbeat: float) -> None:

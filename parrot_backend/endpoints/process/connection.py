@@ -11,6 +11,7 @@ from parrot_backend.endpoints.process.child_process import ChildProcess
 from parrot_backend.endpoints.process.frames import FrameError
 from parrot_backend.endpoints.process.recipe import Recipe
 from parrot_backend.engines.base import Delta
+from parrot_backend.engines.stages import Stage
 from parrot_backend.wire.errors import EngineError, InvalidRequestError, ParrotError
 from parrot_backend.wire.text_protocol import LLMRequest
 
@@ -43,15 +44,17 @@ class Connection:
         self._silent = self._stuck = 0.0
 
     @classmethod
-    async def open(cls, recipe: Recipe, hang_seconds: float) -> "Connection":
-        """Start a child and wait until its engine is loaded.
+    async def open(
+        cls, recipe: Recipe, hang_seconds: float, loading: Callable[[Stage], None]
+    ) -> "Connection":
+        """Start a child and wait until its engine is loaded; `loading` is told how far that is.
 
         Raises:
             ParrotError: it can't be, as the child says, or the child ended or hung before.
         """
         child = await ChildProcess.start(recipe, min(hang_seconds / 10, _MAX_HEARTBEAT_SECONDS))
         try:
-            first = await _loaded(child.reader, max(hang_seconds, LOADING_SECONDS))
+            first = await _loaded(child.reader, max(hang_seconds, LOADING_SECONDS), loading)
             if isinstance(first, frames.Ready):
                 return cls(child, first, hang_seconds)
             with contextlib.suppress(TimeoutError):  # it says why, and then it ends by itself
@@ -193,7 +196,9 @@ class Connection:
             self.send(frames.encoded(frames.Cancel(number)))
 
 
-async def _loaded(reader: asyncio.StreamReader, seconds: float) -> frames.Frame | None:
+async def _loaded(
+    reader: asyncio.StreamReader, seconds: float, loading: Callable[[Stage], None]
+) -> frames.Frame | None:
     """What a child says when it has loaded; so long it may be silent before, in our own turns.
 
     Raises:
@@ -208,6 +213,7 @@ async def _loaded(reader: asyncio.StreamReader, seconds: float) -> frames.Frame 
             if reading.done():
                 if not isinstance(frame := reading.result(), frames.Loading):
                     return frame
+                loading(frame.stage)
                 reading, silent = asyncio.create_task(frames.read(reader), name="load"), 0.0
     finally:
         reading.cancel()

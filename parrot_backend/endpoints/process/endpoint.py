@@ -10,6 +10,7 @@ from parrot_backend.endpoints.process.frames import Expect, Forget, FrameError, 
 from parrot_backend.endpoints.process.recipe import Recipe
 from parrot_backend.endpoints.process.supervisor import Supervisor
 from parrot_backend.engines.base import Delta, EngineStats
+from parrot_backend.engines.stages import Stage
 from parrot_backend.wire.errors import UnavailableError
 from parrot_backend.wire.text_protocol import LLMRequest
 
@@ -28,10 +29,17 @@ class ProcessEndpoint:
         recipe: how the child makes its engine.
         hang_seconds: a child that says nothing for so long, or makes no step while it has something
             to run, is lost.
+        loading: told how far a start is, now and then.
     """
 
-    def __init__(self, recipe: Recipe, *, hang_seconds: float = HANG_SECONDS) -> None:
-        self._supervisor = Supervisor(recipe, hang_seconds)
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        hang_seconds: float = HANG_SECONDS,
+        loading: Callable[[Stage], None] = lambda _: None,
+    ) -> None:
+        self._supervisor = Supervisor(recipe, hang_seconds, loading)
         self._card: Card | None = None
         self._numbers = itertools.count()
         self._hints: dict[int, bytes] = {}

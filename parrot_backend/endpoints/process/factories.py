@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from parrot_backend.endpoints.process.recipe import Recipe
+from parrot_backend.engines import stages
 from parrot_backend.engines.base import Engine
 from parrot_backend.engines.store.catalog import resolve_model
 from parrot_backend.engines.store.generation_config import generation_config as read
@@ -40,6 +41,7 @@ def torch_engine(
     resolved = resolve_model(model)
     generation = read(resolved.path, generation_config, override_generation_config)
     logger.info("loading %s", resolved.name)
+    stages.begin("loading")
     from parrot_backend.engines.torch_engine import TorchEngine
 
     if os.path.exists(resolved.path):

@@ -18,6 +18,7 @@ from pydantic_core import PydanticSerializationError
 from parrot_backend.endpoints.base import Card, Job
 from parrot_backend.endpoints.process.troubles import Trouble
 from parrot_backend.engines.base import Delta, EngineStats
+from parrot_backend.engines.stages import Stage
 from parrot_backend.wire.text_protocol import LLMRequest
 
 MAX_FRAME_BYTES = 1 << 26
@@ -86,6 +87,7 @@ class Forget:
 class Loading:
     """A heartbeat: the engine is not yet loaded, and that goes on."""
 
+    stage: Stage
     __pydantic_config__: ClassVar[ConfigDict] = _CONFIG
 
 

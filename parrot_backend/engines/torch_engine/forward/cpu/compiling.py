@@ -11,6 +11,7 @@ from typing import Any
 import numba
 import torch
 
+from parrot_backend.engines import stages
 from parrot_backend.engines.store.folders import cache_folder
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ def _folder() -> Path | None:
         digest.update(file.read_bytes())
     folder = cache_folder() / "kernels" / digest.hexdigest()
     if not folder.exists():
+        stages.begin("compiling kernels")
         logger.info("the kernels are compiled at their first use, which takes a minute, once")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,80 @@
+"""A backend's own side of its place: it tells how it stands, and ends when nobody uses it."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from parrot_backend.resident.locks import hold
+from parrot_backend.resident.places import Place
+from parrot_backend.resident.records import read_record, write_record
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
+
+
+class Residency:
+    """The stay of this process at a place, whose lock it holds by inheritance.
+
+    Args:
+        place: its files; what who started it has told there is kept up to date from now on.
+        linger: how long it stays after the last user has gone, in seconds.
+
+    Raises:
+        OSError: nobody has told anything.
+    """
+
+    def __init__(self, place: Place, linger: float) -> None:
+        record = read_record(place.record)
+        if record is None:
+            raise OSError(f"{place.record} is not there: only programs start such a backend")
+        self.place = place
+        self._linger = linger
+        self._record = record
+        self._users: int | None = None
+        self._tell(pid=os.getpid())
+
+    def loading(self, stage: str, done: int, total: int) -> None:
+        """Tell how far the start is."""
+        self._tell(stage=stage, done=done, total=total)
+
+    def ready(self, model: str) -> None:
+        """Tell that it can be asked, and what it serves."""
+        self._tell(ready=True, model=model, stage="ready", done=0, total=0)
+
+    async def unused(self, is_busy: Callable[[], bool]) -> None:
+        """When nobody has used it for as long as it lingers.
+
+        From then on nobody can become a user before this process is gone: a user has the lock first,
+        and then looks for the socket. Where that is gone, as with the runtime folder at the end of a
+        login, nobody can find it any more.
+        """
+        since = time.monotonic()
+        while self.place.socket.exists():
+            held = None if is_busy() else hold(self.place.users)
+            if held is None:
+                since = time.monotonic()
+            elif time.monotonic() - since >= self._linger:
+                self._users = held
+                logger.info("ending: not used for %g s", self._linger)
+                return
+            else:
+                os.close(held)
+            await asyncio.sleep(min(_LOOK_SECONDS, self._linger / 4 + 0.05))
+        logger.info("ending: %s is gone", self.place.socket)
+
+    def end(self) -> None:
+        """Take back what was told; the locks go with the process."""
+        self.place.record.unlink(missing_ok=True)
+
+    def _tell(self, **changes: object) -> None:
+        fresh = replace(self._record, **changes)  # type: ignore[arg-type]
+        if fresh != self._record:
+            self._record = fresh
+            try:
+                write_record(self.place.record, fresh)
+            except OSError as error:  # it is found by its socket; only what is told of it is old
+                logger.warning("can't write %s: %s", self.place.record, error)

@@ -1,0 +1,89 @@
+"""Who waits for a backend is told why: by a bar on terminals and in notebooks, else in the log."""
+
+import logging
+import sys
+import time
+import warnings
+from dataclasses import replace
+from typing import Any
+
+from parrot_backend.resident.records import Record
+
+logger = logging.getLogger("parrot_integrations.client.managed")
+
+_BAR_SECONDS = 1.0
+_LOG_SECONDS = 2.0
+_LOG_AGAIN_SECONDS = 30.0
+_KNOWN = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
+_UNKNOWN = "{desc} [{elapsed}]"
+
+
+class Telling:
+    """The story of one wait, told from when it takes a second; to be closed at its end."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._next_line = self._began + _LOG_SECONDS
+        self._bar: Any = None
+        self._has_bar = _is_terminal() or _is_notebook()
+
+    def tell(self, record: Record, stage: str | None = None) -> None:
+        """What the backend says of itself now; another stage, where we know better."""
+        now = time.monotonic()
+        if stage is not None or record.ready:
+            # One that was ready and can't be reached is on its way out.
+            record = replace(record, stage=stage or "ending", total=0)
+        if not self._has_bar:
+            if now >= self._next_line:
+                self._next_line = now + _LOG_AGAIN_SECONDS
+                _log(record)
+        elif now >= self._began + _BAR_SECONDS:
+            self._draw(record)
+
+    def close(self) -> None:
+        """It is up, or never will be: the bar goes."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _draw(self, record: Record) -> None:
+        if self._bar is None:
+            self._bar = _new_bar()
+        bar, text = self._bar, f"Parrot: {_model(record)}, {record.stage}"
+        if bar.desc != text:
+            bar.bar_format = _KNOWN if record.total else _UNKNOWN
+            bar.reset(total=record.total or None)
+            bar.set_description_str(text, refresh=False)
+        bar.n = record.done
+        bar.refresh()
+
+
+def _log(record: Record) -> None:
+    """A warning, for it is meant to be seen where nobody has set up any logging."""
+    far = f" ({100 * record.done // record.total} %)" if record.total else ""
+    told = _model(record), record.stage, far, record.log
+    logger.warning("waiting for the backend with %s: %s%s; its log: %s", *told)
+
+
+def _model(record: Record) -> str:
+    return record.model.rpartition("/")[2]
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):  # there is none, or it is closed
+        return False
+
+
+def _is_notebook() -> bool:
+    shell = sys.modules.get("IPython")
+    running = shell and shell.get_ipython()
+    return bool(running and "IPKernelApp" in running.config)
+
+
+def _new_bar() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a notebook without widgets has a bar of text
+        from tqdm.auto import tqdm
+
+    return tqdm(unit="B", unit_scale=True, unit_divisor=1000, leave=False, total=0)
