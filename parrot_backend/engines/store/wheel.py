@@ -88,7 +88,7 @@ def _download(source: GGUFWheel, into: Path) -> Path:
 
 
 def _ended(process: "subprocess.Popen[bytes]", folder: Path, size: int) -> int | None:
-    """pip's exit code, once it has ended; None where it takes too long. Its bytes are told meanwhile."""
+    """pip's exit code, once it has ended; None where it takes too long. What has come is told."""
     deadline = time.monotonic() + DOWNLOAD_SECONDS
     while time.monotonic() < deadline:
         try:

@@ -75,7 +75,7 @@ class ManagedBackend:
         deadline = time.monotonic() + _END_SECONDS
         while (lives := self.is_up()) and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS)
-        how = "closed the connection" if lives else self._how_it_ended()
+        how = "closed the connection" if lives else self._how_it_ended(record)
         told = f"The managed backend {how} before the answer was complete; "
         told += "`parrot ps` says how it is." if lives else "the next request starts another."
         return told if record is None else f"{told} {starting.log_of(record)}"
@@ -136,7 +136,7 @@ class ManagedBackend:
                 return
             self.place.record.unlink(missing_ok=True)
             os.close(lock)
-        raise starting.failure(awaited, self._how_it_ended())
+        raise starting.failure(awaited, self._how_it_ended(awaited))
 
     def _socket(self) -> tuple[int, int] | None:
         """What tells one backend's socket from the next one's."""
@@ -146,10 +146,10 @@ class ManagedBackend:
             return None
         return found.st_ino, found.st_ctime_ns
 
-    def _how_it_ended(self) -> str:
+    def _how_it_ended(self, record: Record | None) -> str:
         """Its parent learns that, and others only that it did."""
-        code = None
-        if self._process is not None:
+        code, pid = None, record and record.pid
+        if self._process is not None and pid in (None, self._process.pid):
             with suppress(subprocess.TimeoutExpired):
                 code = self._process.wait(_END_SECONDS)
         if code is None:

@@ -79,6 +79,8 @@ def start(place: Place, model: str, lock: int) -> "subprocess.Popen[bytes]":
         BackendStartError: the system does not let us.
     """
     try:
+        # A dead one's would look like one that answers, as the lock is held again.
+        place.socket.unlink(missing_ok=True)
         log = _new_log()
         record = Record(model, __version__, str(log), time.time())
         write_record(place.record, record)

