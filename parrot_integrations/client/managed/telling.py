@@ -1,6 +1,7 @@
 """Who waits for a backend is told why: by a bar on terminals and in notebooks, else in the log."""
 
 import logging
+import os
 import sys
 import time
 import warnings
@@ -12,6 +13,7 @@ from parrot_backend.resident.records import Record
 logger = logging.getLogger("parrot_integrations.client.managed")
 
 _BAR_SECONDS = 1.0
+_DRAW_SECONDS = 0.2
 _LOG_SECONDS = 2.0
 _LOG_AGAIN_SECONDS = 30.0
 _KNOWN = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
@@ -22,8 +24,8 @@ class Telling:
     """The story of one wait, told from when it takes a second; to be closed at its end."""
 
     def __init__(self) -> None:
-        self._began = time.monotonic()
-        self._next_line = self._began + _LOG_SECONDS
+        now = time.monotonic()
+        self._next_line, self._next_draw = now + _LOG_SECONDS, now + _BAR_SECONDS
         self._bar: Any = None
         self._has_bar = _is_terminal() or _is_notebook()
 
@@ -37,7 +39,8 @@ class Telling:
             if now >= self._next_line:
                 self._next_line = now + _LOG_AGAIN_SECONDS
                 _log(record)
-        elif now >= self._began + _BAR_SECONDS:
+        elif now >= self._next_draw:
+            self._next_draw = now + _DRAW_SECONDS
             self._draw(record)
 
     def close(self) -> None:
@@ -46,13 +49,15 @@ class Telling:
             self._bar.close()
 
     def _draw(self, record: Record) -> None:
+        text = f"Parrot: {_model(record)}, {record.stage}"
+        form = _KNOWN if record.total else _UNKNOWN
         if self._bar is None:
-            self._bar = _new_bar()
-        bar, text = self._bar, f"Parrot: {_model(record)}, {record.stage}"
-        if bar.desc != text:
-            bar.bar_format = _KNOWN if record.total else _UNKNOWN
-            bar.reset(total=record.total or None)
+            self._bar = _new_bar(desc=text, total=record.total, bar_format=form)
+        bar = self._bar
+        if bar.desc.removesuffix(": ") != text:
             bar.set_description_str(text, refresh=False)
+            bar.bar_format = form
+            bar.reset(total=record.total or None)
         bar.n = record.done
         bar.refresh()
 
@@ -69,9 +74,10 @@ def _model(record: Record) -> str:
 
 
 def _is_terminal() -> bool:
+    """Whether errors go to one on which a bar is drawn: tqdm draws none where there is no width."""
     try:
-        return sys.stderr.isatty()
-    except (AttributeError, ValueError):  # there is none, or it is closed
+        return os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (AttributeError, ValueError, OSError):  # it is none, is closed, or there are no errors
         return False
 
 
@@ -81,9 +87,9 @@ def _is_notebook() -> bool:
     return bool(running and "IPKernelApp" in running.config)
 
 
-def _new_bar() -> Any:
+def _new_bar(**arguments: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a notebook without widgets has a bar of text
         from tqdm.auto import tqdm
 
-    return tqdm(unit="B", unit_scale=True, unit_divisor=1000, leave=False, total=0)
+    return tqdm(unit_scale=True, leave=False, **arguments)

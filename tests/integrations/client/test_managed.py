@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import textwrap
 import time
 from collections.abc import Iterator
@@ -353,6 +354,7 @@ def test_a_wait_is_told_in_the_log_where_there_is_no_terminal(monkeypatch, caplo
 
 def test_a_wait_is_told_by_a_bar_on_a_terminal():
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
     script = SCRIPT.replace("troubled", "loads_for_a_while")
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script)],
