@@ -111,8 +111,16 @@ def command(place: Place, model: str) -> list[str]:
 
 
 def start_timeout() -> float:
-    """Seconds that a start may take before who waits for it is told."""
-    return float(os.environ.get("PARROT_START_TIMEOUT") or _DEFAULT_START_TIMEOUT)
+    """Seconds that a start may take before who waits for it is told.
+
+    Raises:
+        BackendStartError: PARROT_START_TIMEOUT is no number.
+    """
+    given = os.environ.get("PARROT_START_TIMEOUT") or _DEFAULT_START_TIMEOUT
+    try:
+        return float(given)
+    except ValueError:
+        raise BackendStartError(f"PARROT_START_TIMEOUT is {given!r}: give seconds.") from None
 
 
 def failure(record: Record, what: str) -> BackendStartError:

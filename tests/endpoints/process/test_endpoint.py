@@ -9,6 +9,7 @@ from parrot_backend.endpoints.base import Endpoint, Job
 from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.endpoints.process import endpoint as endpoint_module
 from parrot_backend.endpoints.process.endpoint import ProcessEndpoint
+from parrot_backend.engines.stages import Stage
 from parrot_backend.wire.errors import (
     ContextLengthError,
     EndpointLostError,
@@ -166,3 +167,15 @@ async def test_before_its_start_it_takes_nothing() -> None:
         _ = endpoint.card
     await endpoint.aclose()
     assert endpoint.state == "dead"
+
+
+async def test_how_far_a_start_is_is_told():
+    told: list[Stage] = []
+    endpoint = ProcessEndpoint(recipe("loads_for_a_while"), loading=told.append)
+    try:
+        await endpoint.start()
+    finally:
+        await endpoint.aclose()
+    counted = [stage.done for stage in told if stage == Stage("counting", stage.done, 30)]
+    assert len(counted) > 3
+    assert counted == sorted(counted)

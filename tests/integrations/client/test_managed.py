@@ -341,6 +341,12 @@ def test_a_start_that_takes_long_goes_on(monkeypatch):
     assert helper.pid_of("loads_for_a_while") == pid
 
 
+def test_a_timeout_that_is_none_is_named(monkeypatch):
+    monkeypatch.setenv("PARROT_START_TIMEOUT", "soon")
+    with pytest.raises(BackendStartError, match="PARROT_START_TIMEOUT is 'soon': give seconds"):
+        managed.base_url(MODEL)
+
+
 def test_a_wait_is_told_in_the_log_where_there_is_no_terminal(monkeypatch, caplog):
     monkeypatch.setattr(telling, "_LOG_AGAIN_SECONDS", 0.1)
     with caplog.at_level(logging.WARNING):
