@@ -1,11 +1,17 @@
 """Where what the backend makes of models is kept: whole or not at all, one process at a time.
 
+What is used is marked as used at every start, and what has not been for a month is removed.
+
 Imports nothing heavy.
 """
 
+import contextlib
+import errno
+import logging
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +19,13 @@ import platformdirs
 
 from parrot_backend.wire.errors import UnavailableError
 
+logger = logging.getLogger(__name__)
+
 LOCK_SECONDS = 3600.0
+UNUSED_SECONDS = 30 * 86400.0
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 _WANTED = {
     "config.json": ("config.json",),
@@ -32,6 +44,12 @@ class StoreError(UnavailableError):
     default_code = "model_store_locked"
 
 
+class StoreUnusableError(StoreError):
+    """Nothing can be kept; the message says why, and what to do."""
+
+    default_code = "model_store_unusable"
+
+
 def cache_folder() -> Path:
     """`PARROT_CACHE_DIR`, else a folder in the user's cache folder."""
     override = os.environ.get("PARROT_CACHE_DIR")
@@ -47,26 +65,72 @@ def missing_files(folder: Path) -> list[str]:
     ]
 
 
+def why_unusable(error: OSError, place: Path) -> str:
+    """Why nothing can be kept at `place`, and what to do."""
+    if error.errno in _FULL:
+        what = f"the disk is full: make room at {place.parent}"
+    elif error.errno in _UNWRITABLE:
+        what = f"{place.parent} can't be written to ({error.strerror}): make it yours"
+    else:
+        return str(error)
+    return f"{what}, or name another folder in PARROT_CACHE_DIR"
+
+
 @contextmanager
 def turn(entry: Path, doing: str) -> Iterator[None]:
     """Hold the lock of an entry of the store, so that processes make it one after the other.
 
     Raises:
+        StoreUnusableError: the disk is full, or the store can't be written to.
         StoreError: another process has held it for an hour; `doing` says what it does.
     """
     from filelock import FileLock, Timeout
 
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(entry.parent / f".{entry.name}.lock")
     try:
-        held = lock.acquire(timeout=LOCK_SECONDS)
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(entry.parent / f".{entry.name}.lock")
+        try:
+            held = lock.acquire(timeout=0)
+        except Timeout:
+            logger.info("another process is %s: waiting for it", doing)
+            held = lock.acquire(timeout=LOCK_SECONDS)
+        with held:
+            yield
     except Timeout:
         raise StoreError(
             f"another process has been {doing} for over {LOCK_SECONDS / 60:.0f} minutes: end it "
             "and try again"
         ) from None
-    with held:
-        yield
+    except OSError as error:
+        store, named = str(entry.parent), str(error.filename or entry)
+        ours = named.startswith(store) or store.startswith(named)
+        if error.errno in _FULL or (error.errno in _UNWRITABLE and ours):
+            raise StoreUnusableError(why_unusable(error, entry)) from error
+        raise
+
+
+def used_now(folder: Path) -> None:
+    """Keep a folder for another month."""
+    with contextlib.suppress(OSError):  # it may be read and not written, as in an image
+        os.utime(folder)
+
+
+def forget_unused(store: Path, unwanted: Callable[[Path], bool] = lambda _: False) -> None:
+    """Remove what nobody has used for long, and what is `unwanted`.
+
+    A process that runs may: it keeps the pages that it has mapped, and makes a folder again.
+    """
+    if not store.is_dir():
+        return
+    for entry in store.iterdir():
+        with contextlib.suppress(OSError):  # another process removes it, or it is another user's
+            if time.time() - entry.stat().st_mtime < UNUSED_SECONDS and not unwanted(entry):
+                continue
+            logger.info("removing %s, which is not used any more", entry)
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
 
 
 @contextmanager

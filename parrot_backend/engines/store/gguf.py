@@ -1,7 +1,9 @@
 """GGUF files: what is in one, and its conversion to a Hugging Face folder in float32."""
 
 import contextlib
+import errno
 import io
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,6 +48,8 @@ def convert(gguf: Path, folder: Path) -> None:
     except OSError:
         raise
     except Exception as error:
+        if (full := os.strerror(errno.ENOSPC)) in str(error):  # safetensors has errors of its own
+            raise OSError(errno.ENOSPC, full) from error
         raise GGUFError(
             f"'{gguf}' (architecture '{header.architecture}') can't be loaded: {_line(error)}"
         ) from error

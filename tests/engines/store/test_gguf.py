@@ -21,9 +21,9 @@ def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def logits_of(path: Path) -> torch.Tensor:
-    from parrot_backend.engines.torch_engine.load.loader import load_model
+    from parrot_backend.engines.torch_engine.load.examined import examine
 
-    model = load_model(str(path)).model
+    model = examine(str(converted(path))).model
     model.set_attn_implementation("eager")
     with torch.inference_mode():
         return model(TOKENS).logits
