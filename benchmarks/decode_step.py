@@ -11,6 +11,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import torch
@@ -96,7 +97,7 @@ def main() -> None:
     print(f"{machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(f"{limits.flops / 1e9:.0f} GFLOP/s in fp32, {limits.bandwidth / 1e9:.1f} GB/s read")
     loaded = load_model(resolve_model(None).path, "int8" if args.int8 else None)
-    forward = CpuLlama(loaded.model)
+    forward = cast(CpuLlama, loaded.forward)
     slots = args.batch * args.context
     cache = KVCache(loaded.shapes, slots, forward.kv_dtype, torch.device("cpu"))
     for stored in (*cache.keys, *cache.values):

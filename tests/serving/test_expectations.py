@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.engines.base import ModelCard
 from parrot_backend.engines.torch_engine import TorchEngine
-from parrot_backend.engines.torch_engine.engine import forward_pass
 from parrot_backend.engines.torch_engine.forward.forward_pass import StepModel
 from parrot_backend.engines.torch_engine.load.loader import load_model
 from parrot_backend.engines.torch_engine.memory.kv_cache import KVCache
@@ -166,11 +166,9 @@ async def test_a_stopped_plan_is_not_expected_any_more(
 @pytest.mark.model
 async def test_the_real_engine_holds_no_expectation_after_a_plan(model_path: str) -> None:
     loaded = load_model(model_path)
-    cache = KVCache(loaded.shapes, 512, loaded.model.dtype, loaded.model.device)
+    cache = KVCache(loaded.shapes, 512, loaded.forward.kv_dtype, torch.device("cpu"))
     memory = KVMemory(cache.slots)
-    stepper = Stepper(
-        StepModel(forward_pass(loaded.model), cache), memory, max_batch=4, prefill_budget=128
-    )
+    stepper = Stepper(StepModel(loaded.forward, cache), memory, max_batch=4, prefill_budget=128)
     card = ModelCard("real", loaded.context_length)
     engine = TorchEngine(loaded, card, Worker(stepper, 16), capacity=cache.slots, drafting=True)
     core = ServingCore(LocalEndpoint(engine), Limits())

@@ -2,7 +2,6 @@
 
 import importlib
 import logging
-import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -44,8 +43,6 @@ def torch_engine(
     stages.begin("loading")
     from parrot_backend.engines.torch_engine import TorchEngine
 
-    if os.path.exists(resolved.path):
-        _hide_progress_bars()
     return TorchEngine.load(
         resolved.path,
         resolved.name,
@@ -54,10 +51,3 @@ def torch_engine(
         quantization=quantization,
         generation_config=generation,
     )
-
-
-def _hide_progress_bars() -> None:
-    """A local model takes a second; the bars are for one that comes from the hub."""
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from parrot_backend.engines.tool_format import OPENING, as_plain_chat, described
+from parrot_backend.engines.torch_engine.tokenizer import Tokenizer
 from parrot_backend.engines.torch_engine.tokenizing import encode_text
 from parrot_backend.wire.errors import InvalidRequestError
 from parrot_backend.wire.messages import ChatMessage
@@ -37,7 +38,7 @@ class ChatTemplate:
     are. For any other, and where it refuses some of them, they are text.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
     def encode(
@@ -71,13 +72,10 @@ class ChatTemplate:
         return self._apply(as_plain_chat(messages, tools, carrier="user"))
 
     def _apply(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> str:
-        text: str = self._tokenizer.apply_chat_template(
+        return self._tokenizer.render(
             [_as_templates_take(message) for message in messages],
-            tools=[described(tool) for tool in tools] or None,
-            add_generation_prompt=True,
-            tokenize=False,
+            [described(tool) for tool in tools] or None,
         )
-        return text
 
     @functools.cached_property
     def _knows_tools(self) -> bool:

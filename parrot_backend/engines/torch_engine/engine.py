@@ -5,7 +5,6 @@ import functools
 import itertools
 from collections import abc
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import torch
 
@@ -17,18 +16,16 @@ from parrot_backend.engines.torch_engine.choose.logprobs import LogprobsTeller
 from parrot_backend.engines.torch_engine.choose.sampling import Sampler
 from parrot_backend.engines.torch_engine.choose.vocabulary import Vocabulary
 from parrot_backend.engines.torch_engine.errors import ModelLoadError
-from parrot_backend.engines.torch_engine.forward.cpu.llama import CpuLlama, fits_kernels, is_llama
-from parrot_backend.engines.torch_engine.forward.forward_pass import Chunk, ForwardPass, StepModel
-from parrot_backend.engines.torch_engine.forward.transformers_forward import TransformersForward
-from parrot_backend.engines.torch_engine.load.loader import LoadedModel, load_model
-from parrot_backend.engines.torch_engine.load.quantization import Quantization
+from parrot_backend.engines.torch_engine.forward.forward_pass import StepModel
+from parrot_backend.engines.torch_engine.load.loaded import LoadedModel
+from parrot_backend.engines.torch_engine.load.loader import load_model
+from parrot_backend.engines.torch_engine.load.quality import Quantization
 from parrot_backend.engines.torch_engine.memory.kv_cache import (
     KVCache,
     default_kv_memory,
     token_bytes,
 )
 from parrot_backend.engines.torch_engine.memory.kv_memory import KVMemory
-from parrot_backend.engines.torch_engine.memory.slots import Run
 from parrot_backend.engines.torch_engine.request_checks import check_request
 from parrot_backend.engines.torch_engine.schedule.sequence import Event, Sequence
 from parrot_backend.engines.torch_engine.schedule.stepper import Stepper
@@ -41,7 +38,7 @@ from parrot_backend.wire.tools import Tool
 
 
 class TorchEngine:
-    """Runs one transformers model for many generations at once; see `Engine`.
+    """Runs one model for many generations at once; see `Engine`.
 
     Make one with `load`. It has a thread of its own until `aclose`.
     """
@@ -59,9 +56,11 @@ class TorchEngine:
         self._tokenizer = loaded.tokenizer
         self._template = ChatTemplate(loaded.tokenizer)
         self._end_tokens = loaded.end_tokens
-        self._vocabulary = Vocabulary(loaded.tokenizer, loaded.vocabulary, loaded.end_tokens)
+        self._vocabulary = Vocabulary(
+            loaded.tokenizer, loaded.forward.vocabulary, loaded.end_tokens
+        )
         self._grammars = Grammars(self._vocabulary)
-        self._device = torch.device(loaded.model.device)
+        self._device = torch.device("cpu")
         self._card = card
         self._worker = worker
         self._capacity = capacity
@@ -137,12 +136,8 @@ class TorchEngine:
         prefill_ahead: bool = True,
         generation_config: GenerationConfig = OPENAI_DEFAULTS,
     ) -> "TorchEngine":
-        """Start the engine of a model that is loaded already; the arguments are those of `load`.
-
-        What is not needed of `loaded` afterwards is free once the caller lets go of it.
-        """
-        model = loaded.model
-        forward = forward_pass(model)
+        """Start the engine of a model that is loaded already; the arguments are those of `load`."""
+        forward = loaded.forward
         per_token = token_bytes(loaded.shapes, forward.kv_dtype)
         kv_memory = default_kv_memory() if kv_memory is None else kv_memory
         if kv_memory < 2 * per_token:
@@ -150,10 +145,10 @@ class TorchEngine:
                 f"kv_memory is {kv_memory} bytes and {name!r} takes {per_token} per token: "
                 "give it room for a prompt"
             )
-        cache = KVCache(loaded.shapes, kv_memory // per_token, forward.kv_dtype, model.device)
+        cache = KVCache(
+            loaded.shapes, kv_memory // per_token, forward.kv_dtype, torch.device("cpu")
+        )
         step_model = StepModel(forward, cache)
-        # So that no request waits for what is compiled at its first use.
-        step_model.forward([Chunk([0], 0, [Run(0, 1)], 1)])
         stepper = Stepper(
             step_model,
             KVMemory(cache.slots),
@@ -168,7 +163,7 @@ class TorchEngine:
             longest_text(loaded.tokenizer, loaded.context_length),
             generation_config,
         )
-        worker = Worker(stepper, max_waiting)
+        worker = Worker(stepper, max_waiting, loaded.rest)
         return cls(loaded, card, worker, capacity=cache.slots, drafting=drafting)
 
     @property
@@ -292,10 +287,3 @@ class TorchEngine:
 
 def _hand_over(loop: asyncio.AbstractEventLoop, events: asyncio.Queue[Event], event: Event) -> None:
     loop.call_soon_threadsafe(events.put_nowait, event)
-
-
-def forward_pass(model: Any) -> ForwardPass:
-    """The fastest forward pass that there is for a transformers model."""
-    if is_llama(model.config) and fits_kernels(model.config):
-        return CpuLlama(model)
-    return TransformersForward(model)

@@ -4,8 +4,7 @@ A tokenizer can't be stopped, takes seconds for a million characters and a hundr
 long text is first counted piece by piece, as far as the context goes.
 """
 
-from typing import Any
-
+from parrot_backend.engines.torch_engine.tokenizer import Tokenizer
 from parrot_backend.wire.errors import ContextLengthError, InvalidRequestError
 
 _PIECE = 2**16
@@ -15,15 +14,20 @@ _AT_A_CUT = 64
 _COMPOSED = 4
 
 
-def longest_text(tokenizer: Any, context_length: int) -> int:
+def longest_text(tokenizer: Tokenizer, context_length: int) -> int:
     """Characters that so many tokens have at most."""
-    longest = max(map(len, tokenizer.get_vocab()))
-    plain = tokenizer.backend_tokenizer.normalizer is None
+    longest = max(map(len, tokenizer.backend.get_vocab()))
+    plain = tokenizer.backend.normalizer is None
     return context_length * longest * (1 if plain else _COMPOSED)
 
 
 def encode_text(
-    tokenizer: Any, text: str, *, param: str, add_special_tokens: bool, most: int | None = None
+    tokenizer: Tokenizer,
+    text: str,
+    *,
+    param: str,
+    add_special_tokens: bool,
+    most: int | None = None,
 ) -> list[int]:
     """Tokens of `text`, a request's field `param`.
 
@@ -41,15 +45,14 @@ def encode_text(
                 f"the prompt has more than {most} tokens, which are the model's context, answer "
                 "included: shorten the prompt"
             )
-        tokens: list[int] = tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        return tokenizer.encode(text, add_special_tokens=add_special_tokens)
     except (TypeError, UnicodeError) as error:
         raise InvalidRequestError(
             f"'{param}' is not valid Unicode text: {error}", param=param
         ) from error
-    return tokens
 
 
-def _surpasses(tokenizer: Any, text: str, most: int) -> bool:
+def _surpasses(tokenizer: Tokenizer, text: str, most: int) -> bool:
     """Whether `text` has more than `most` tokens; it may have a few more where it is said not to."""
     count = 0
     for start in range(0, len(text), _PIECE):

@@ -21,6 +21,9 @@ from parrot_backend.wire.errors import (
 
 logger = logging.getLogger(__name__)
 
+# Weights that are given back are found again in a tenth of a second; nobody notices once a minute.
+IDLE_SECONDS = 60.0
+
 Order = tuple[Callable[[], None], Sequence | None]
 """What is to be done, and the sequence that it is about."""
 
@@ -31,10 +34,14 @@ class Worker:
     Args:
         stepper: the thread's from now on.
         max_waiting: sequences that may wait; more are refused.
+        rest: gives memory back; called when there has been nothing to do for a while.
     """
 
-    def __init__(self, stepper: Stepper, max_waiting: int) -> None:
+    def __init__(
+        self, stepper: Stepper, max_waiting: int, rest: Callable[[], None] = lambda: None
+    ) -> None:
         self._stepper = stepper
+        self._rest = rest
         self._max_waiting = max_waiting
         self._stats = stepper.stats
         self._arrived = 0
@@ -131,7 +138,9 @@ class Worker:
         """Take in what came, waiting for it where nothing runs; False when it is time to end."""
         failed: Deliveries = []
         with self._woken:
-            self._woken.wait_for(lambda: self._orders or self._closing or self._stepper.busy)
+            if not self._woken.wait_for(self._has_to_do, IDLE_SECONDS):
+                self._rest()
+                self._woken.wait_for(self._has_to_do)
             orders, self._orders, self._arrived = self._orders, [], 0
             for order in orders:
                 failed += self._obey(*order)
@@ -139,6 +148,9 @@ class Worker:
             closing = self._closing
         self._tell(failed)
         return not closing
+
+    def _has_to_do(self) -> bool:
+        return bool(self._orders or self._closing or self._stepper.busy)
 
     def _obey(self, act: Callable[[], None], about: Sequence | None) -> Deliveries:
         """Do as ordered; a failure is that of the sequence which it is about, and of no other."""

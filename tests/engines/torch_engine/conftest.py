@@ -16,9 +16,9 @@ from parrot_backend.engines.torch_engine.choose.constraints import Constraint
 from parrot_backend.engines.torch_engine.choose.detokenizer import TextStream
 from parrot_backend.engines.torch_engine.choose.logprobs import LogprobsTeller
 from parrot_backend.engines.torch_engine.choose.sampling import Sampler
-from parrot_backend.engines.torch_engine.engine import forward_pass
 from parrot_backend.engines.torch_engine.forward.forward_pass import StepModel
-from parrot_backend.engines.torch_engine.load.loader import LoadedModel, load_model
+from parrot_backend.engines.torch_engine.load.loaded import LoadedModel
+from parrot_backend.engines.torch_engine.load.loader import load_model
 from parrot_backend.engines.torch_engine.memory.integrity import check_memory
 from parrot_backend.engines.torch_engine.memory.kv_cache import KVCache
 from parrot_backend.engines.torch_engine.memory.kv_memory import KVMemory
@@ -203,10 +203,9 @@ class CheckedStepper:
     """A stepper for tests: checks the memory after everything it does."""
 
     def __init__(self, loaded: LoadedModel, slots: int, **options: int) -> None:
-        model = loaded.model
         self.loaded = loaded
-        forward = forward_pass(model)
-        self.cache = KVCache(loaded.shapes, slots, forward.kv_dtype, model.device)
+        forward = loaded.forward
+        self.cache = KVCache(loaded.shapes, slots, forward.kv_dtype, torch.device("cpu"))
         self.memory = KVMemory(slots)
         options = {"max_batch": 32, "prefill_budget": 512} | options
         self.step_model = StepModel(forward, self.cache)

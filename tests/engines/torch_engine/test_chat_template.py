@@ -1,12 +1,12 @@
 """Tools in prompts: through templates that know them as answers have them, and through all others."""
 
-import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from parrot_backend.engines.torch_engine.chat_template import ChatTemplate
-from parrot_backend.engines.torch_engine.load.loader import LoadedModel
+from parrot_backend.engines.torch_engine.load.loaded import LoadedModel
 from parrot_backend.wire.errors import InvalidRequestError
 from parrot_backend.wire.protocol import ChatRequest
 from tests.tools import NOW, WEATHER, written
@@ -52,8 +52,9 @@ PICKY = KNOWS.replace(
 @pytest.fixture
 def render(tiny: LoadedModel) -> Any:
     def render(template: str | None, messages: list[Any], tools: list[Any] | None = None) -> str:
-        tokenizer = copy.copy(tiny.tokenizer)
-        tokenizer.chat_template = template or tokenizer.chat_template
+        tokenizer = tiny.tokenizer
+        if template is not None:
+            tokenizer = replace(tokenizer, chat_templates={"default": template})
         request = ChatRequest.model_validate({"messages": messages, "tools": tools})
         tokens = ChatTemplate(tokenizer).encode(request.messages, request.tools or ())
         return str(tokenizer.decode(tokens))

@@ -15,7 +15,7 @@ from parrot_backend.engines.base import Delta, Engine, EngineStats, GenerationRe
 from parrot_backend.engines.torch_engine import TorchEngine
 from parrot_backend.engines.torch_engine.errors import KVMemoryError, ModelLoadError
 from parrot_backend.engines.torch_engine.forward.cpu.llama import CpuLlama
-from parrot_backend.engines.torch_engine.load.loader import LoadedModel
+from parrot_backend.engines.torch_engine.load.loaded import LoadedModel
 from parrot_backend.engines.torch_engine.memory.kv_cache import token_bytes
 from parrot_backend.wire.errors import (
     ContextLengthError,
@@ -30,7 +30,7 @@ SLOTS = 2048
 
 
 def start(loaded: LoadedModel, slots: int = SLOTS, **options: Any) -> TorchEngine:
-    per_token = token_bytes(loaded.shapes, loaded.model.dtype)
+    per_token = token_bytes(loaded.shapes, loaded.forward.kv_dtype)
     return TorchEngine.start(loaded, "tiny", kv_memory=slots * per_token, **options)
 
 

@@ -17,7 +17,8 @@ from parrot_backend.engines.base import Delta, GenerationRequest, Grammar, Sampl
 from parrot_backend.engines.torch_engine import TorchEngine
 from parrot_backend.engines.torch_engine.choose.constraints import Grammars
 from parrot_backend.engines.torch_engine.choose.vocabulary import Vocabulary
-from parrot_backend.engines.torch_engine.load.loader import LoadedModel, load_model
+from parrot_backend.engines.torch_engine.load.loaded import LoadedModel
+from parrot_backend.engines.torch_engine.load.loader import load_model
 from parrot_backend.wire.messages import ChatMessage
 from tests.engines.torch_engine.many_prompts import many_prompts
 
@@ -81,12 +82,10 @@ def prompts(loaded: LoadedModel) -> list[list[int]]:
     tokenizer = loaded.tokenizer
 
     def chat(*messages: tuple[str, str]) -> list[int]:
-        rendered = tokenizer.apply_chat_template(
-            [{"role": role, "content": content} for role, content in messages],
-            add_generation_prompt=True,
-            tokenize=False,
+        rendered = tokenizer.render(
+            [{"role": role, "content": content} for role, content in messages], None
         )
-        return list(tokenizer.encode(rendered, add_special_tokens=False))
+        return tokenizer.encode(rendered, add_special_tokens=False)
 
     chats = [chat(("user", question)) for question in QUESTIONS]
     shared = [chat(("system", "Be brief."), ("user", ARTICLE + question)) for question in SHARED]

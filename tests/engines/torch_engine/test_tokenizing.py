@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from parrot_backend.engines.torch_engine import tokenizing
-from parrot_backend.engines.torch_engine.load.loader import LoadedModel
+from parrot_backend.engines.torch_engine.load.loaded import LoadedModel
+from parrot_backend.engines.torch_engine.tokenizer import Tokenizer
 from parrot_backend.engines.torch_engine.tokenizing import encode_text, longest_text
 from parrot_backend.wire.errors import ContextLengthError, InvalidRequestError
 
@@ -26,7 +27,7 @@ def encode(tokenizer: Any, text: str, most: int | None = None) -> list[int]:
 
 @pytest.fixture(scope="module")
 def tokenizer(model_path: str) -> Any:
-    return AutoTokenizer.from_pretrained(model_path)
+    return Tokenizer.of(AutoTokenizer.from_pretrained(model_path))
 
 
 @pytest.mark.model
@@ -69,7 +70,7 @@ def test_a_long_text_is_tokenized_no_further_than_the_limit(tiny: LoadedModel) -
 
 
 def test_the_longest_text_is_made_of_the_longest_tokens(tiny: LoadedModel) -> None:
-    longest = max(map(len, tiny.tokenizer.get_vocab()))
+    longest = max(map(len, tiny.tokenizer.backend.get_vocab()))
     assert longest == len("<unknown>")
     assert longest_text(tiny.tokenizer, 512) == 512 * longest
 

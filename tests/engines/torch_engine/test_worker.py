@@ -9,7 +9,7 @@ import pytest
 from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.engines.base import GenerationRequest, Sampling
 from parrot_backend.engines.torch_engine import TorchEngine
-from parrot_backend.engines.torch_engine.load.loader import LoadedModel
+from parrot_backend.engines.torch_engine.load.loaded import LoadedModel
 from parrot_backend.engines.torch_engine.schedule.stepper import Stepper
 from parrot_backend.wire.errors import EndpointLostError, EngineError
 

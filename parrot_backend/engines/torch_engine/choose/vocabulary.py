@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from llguidance import LLTokenizer
-from llguidance.hf import from_tokenizer
 
+from parrot_backend.engines.torch_engine.tokenizer import Tokenizer
 from parrot_backend.wire.errors import InvalidRequestError
 
 
@@ -14,12 +14,12 @@ class Vocabulary:
     """A tokenizer's tokens; what is costly about them is made on first use, from any thread.
 
     Args:
-        tokenizer: a fast tokenizer of transformers.
+        tokenizer: the model's.
         size: tokens that the model has logits for.
         end_tokens: the tokens that end a generation.
     """
 
-    def __init__(self, tokenizer: Any, size: int, end_tokens: Iterable[int]) -> None:
+    def __init__(self, tokenizer: Tokenizer, size: int, end_tokens: Iterable[int]) -> None:
         self.size = size
         self._tokenizer = tokenizer
         self._end_tokens = sorted(end_tokens)
@@ -44,7 +44,7 @@ class Vocabulary:
     def _make(self) -> LLTokenizer:
         ends: Any = self._end_tokens
         try:
-            return from_tokenizer(self._tokenizer, n_vocab=self.size, eos_token=ends)
+            return LLTokenizer(self._tokenizer.backend.to_str(), n_vocab=self.size, eos_token=ends)
         except Exception as error:
             raise InvalidRequestError(
                 "logprobs and structured outputs are not supported with this model, as its "

@@ -12,7 +12,11 @@ from torch.nn import functional
 from transformers import AttentionInterface
 
 from parrot_backend.engines.torch_engine.errors import ModelLoadError
-from parrot_backend.engines.torch_engine.forward.forward_pass import Chunk, StepModel
+from parrot_backend.engines.torch_engine.forward.forward_pass import (
+    Chunk,
+    ForwardPass,
+    StepModel,
+)
 from parrot_backend.engines.torch_engine.forward.transformers_forward import (
     IMPLEMENTATION,
     TransformersForward,
@@ -47,7 +51,8 @@ def probe(model: Any, context_length: int) -> list[LayerShape]:
         _check_options(kind, options, context_length)
     _check_layer_types(kind, model.config.get_text_config(), context_length)
     shapes = [calls[layer][0] for layer in range(layers)]
-    _check_logits(model, shapes)
+    model.set_attn_implementation(IMPLEMENTATION)
+    check_logits(model, shapes, TransformersForward(model))
     return shapes
 
 
@@ -119,14 +124,19 @@ def _rope_types(config: Any) -> list[str]:
     return [str(parameters.get("rope_type", "default")) for parameters in nested or [rope]]
 
 
-def _check_logits(model: Any, shapes: list[LayerShape]) -> None:
-    """Two sequences in one batch, each in two steps, against each alone with the model's own code."""
+def check_logits(model: Any, shapes: list[LayerShape], forward: ForwardPass) -> None:
+    """Two sequences in one batch, each in two steps, against each alone with the model's own code.
+
+    Raises:
+        ModelLoadError: the logits differ.
+    """
     tokens = _some_tokens(model, 14)
     first, second = tokens[:5], tokens[5:]
-    cache = KVCache(shapes, len(tokens), model.dtype, model.device)
+    ours = model.config._attn_implementation
     expected = torch.cat([_logits(model, "eager", part) for part in (first, second)])
-    model.set_attn_implementation(IMPLEMENTATION)
-    step_model = StepModel(TransformersForward(model), cache)
+    model.set_attn_implementation(ours)
+    cache = KVCache(shapes, len(tokens), forward.kv_dtype, model.device)
+    step_model = StepModel(forward, cache)
     step_model.forward([Chunk(first[:4], 0, [Run(0, 4)], 0), Chunk(second[:6], 0, [Run(5, 6)], 0)])
     got = step_model.forward(
         [Chunk(first[4:], 4, [Run(0, 5)], 1), Chunk(second[6:], 6, [Run(5, 9)], 1)]

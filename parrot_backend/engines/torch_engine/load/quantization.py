@@ -8,18 +8,19 @@ import hashlib
 import json
 import logging
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 from torch.nn import functional
 
-from parrot_backend.engines.store.folders import cache_folder, turn
+from parrot_backend.engines.store.folders import StoreUnusableError, cache_folder, turn
 from parrot_backend.engines.torch_engine.errors import ModelLoadError
 from parrot_backend.engines.torch_engine.forward.cpu.llama import (
     FAMILY,
@@ -30,38 +31,17 @@ from parrot_backend.engines.torch_engine.forward.cpu.llama import (
 from parrot_backend.engines.torch_engine.forward.forward_pass import Chunk, ForwardPass, StepModel
 from parrot_backend.engines.torch_engine.forward.transformers_forward import TransformersForward
 from parrot_backend.engines.torch_engine.load.gptq import install, quantize
+from parrot_backend.engines.torch_engine.load.quality import Quality
 from parrot_backend.engines.torch_engine.memory.kv_cache import KVCache, LayerShape
 from parrot_backend.engines.torch_engine.memory.slots import Run
+from parrot_backend.engines.torch_engine.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
-Quantization = Literal["int8"]
-
 # What is kept was found with this procedure; another number makes it be found again.
 _PROCEDURE = 4
-_TOLERANCE = 0.01
 _WINDOW = 512
 _SAMPLE_STRIDE = 1021
-
-
-@dataclass(frozen=True, slots=True)
-class Quality:
-    """Perplexities of a text of `tokens`."""
-
-    float32: float
-    int8: float
-    tokens: int
-
-    @property
-    def loss(self) -> float:
-        """By how much int8 is worse, as a share."""
-        return self.int8 / self.float32 - 1
-
-    def __str__(self) -> str:
-        return (
-            f"perplexity {self.int8:.2f} in int8, {self.float32:.2f} in float32 ({self.loss:+.1%}), "
-            f"on {self.tokens} tokens of text"
-        )
 
 
 def check_int8(config: Any) -> None:
@@ -84,36 +64,54 @@ def check_int8(config: Any) -> None:
         )
 
 
-def to_int8(model: Any, tokenizer: Any, shapes: list[LayerShape]) -> None:
-    """Put weights in 8 bits into a model, out of the store or found now; their quality is logged.
+def to_int8(model: Any, tokenizer: Tokenizer, shapes: list[LayerShape]) -> Quality:
+    """Put weights in 8 bits into a model, out of the store or found now.
 
     Args:
         model: of transformers; nothing but `CpuLlama` computes it afterwards.
         tokenizer: the model's.
         shapes: what its layers store.
 
+    Returns:
+        What they cost.
+
     Raises:
         StoreError: another process has been rounding them for an hour.
     """
     file = cache_folder() / "int8" / f"{_fingerprint(model)}.safetensors"
-    quality = _install_kept(model, file)
-    if quality is None:
+    if (kept := _install_kept(model, file)) is not None:
+        return kept
+    try:
         with turn(file, "rounding a model's weights to int8"):
-            quality = _install_kept(model, file) or _convert(model, tokenizer, shapes, file)
-    logger.log(logging.INFO if quality.loss <= _TOLERANCE else logging.WARNING, "%s", quality)
+            return _install_kept(model, file) or _convert(model, tokenizer, shapes, file)
+    except StoreUnusableError as error:
+        logger.warning("%s; so the weights are rounded at each start", error.message)
+        return _convert(model, tokenizer, shapes, None)
 
 
-def _convert(model: Any, tokenizer: Any, shapes: list[LayerShape], file: Path) -> Quality:
+def _convert(
+    model: Any, tokenizer: Tokenizer, shapes: list[LayerShape], file: Path | None
+) -> Quality:
     logger.info("rounding the weights to int8 (once, it may take minutes)")
     text = _tokens(tokenizer, "evaluation")
     before = perplexity(TransformersForward(model), shapes, text)
     rounded = quantize(model, shapes, _tokens(tokenizer, "calibration"))
     install(model, rounded)
-    quality = Quality(before, perplexity(CpuLlama(model), shapes, text), len(text))
-    partial = file.with_suffix(".partial")
-    save_file(rounded, partial, metadata={"quality": json.dumps(asdict(quality))})
-    os.replace(partial, file)
+    quality = Quality(before, perplexity(CpuLlama.of(model), shapes, text), len(text))
+    if file is not None:
+        _keep(rounded, quality, file)
     return quality
+
+
+def _keep(rounded: dict[str, Tensor], quality: Quality, file: Path) -> None:
+    """They took minutes: where they can't be kept they are used all the same."""
+    partial = file.with_suffix(".partial")
+    try:
+        save_file(rounded, partial, metadata={"quality": json.dumps(asdict(quality))})
+        os.replace(partial, file)
+    except (OSError, SafetensorError) as error:
+        logger.warning("the weights in int8 can't be kept, each start rounds them: %s", error)
+        partial.unlink(missing_ok=True)
 
 
 def _install_kept(model: Any, file: Path) -> Quality | None:
@@ -139,8 +137,8 @@ def perplexity(forward: ForwardPass, shapes: list[LayerShape], tokens: list[int]
     return float(torch.cat(losses).mean().exp())
 
 
-def _tokens(tokenizer: Any, name: str) -> list[int]:
-    return list(tokenizer.encode(_text(name), add_special_tokens=False))
+def _tokens(tokenizer: Tokenizer, name: str) -> list[int]:
+    return tokenizer.encode(_text(name), add_special_tokens=False)
 
 
 @cache

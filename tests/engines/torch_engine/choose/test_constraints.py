@@ -14,7 +14,7 @@ from parrot_backend.engines.base import GenerationRequest, Grammar, Sampling
 from parrot_backend.engines.torch_engine import TorchEngine
 from parrot_backend.engines.torch_engine.choose.constraints import Grammars, allowed_tokens
 from parrot_backend.engines.torch_engine.choose.vocabulary import Vocabulary
-from parrot_backend.engines.torch_engine.load.loader import LoadedModel
+from parrot_backend.engines.torch_engine.load.loaded import LoadedModel
 from parrot_backend.wire.errors import InvalidRequestError, UnavailableError
 
 SCHEMA = {
@@ -50,7 +50,7 @@ async def engine(tiny: LoadedModel) -> AsyncIterator[TorchEngine]:
 
 @pytest.fixture
 def grammars(tiny: LoadedModel) -> Grammars:
-    return Grammars(Vocabulary(tiny.tokenizer, tiny.vocabulary, tiny.end_tokens))
+    return Grammars(Vocabulary(tiny.tokenizer, tiny.forward.vocabulary, tiny.end_tokens))
 
 
 async def answer(

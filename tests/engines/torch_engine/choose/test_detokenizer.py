@@ -12,7 +12,7 @@ from parrot_backend.engines.torch_engine.choose.detokenizer import (
     StopStrings,
     TextStream,
 )
-from parrot_backend.engines.torch_engine.load.loader import LoadedModel
+from parrot_backend.engines.torch_engine.load.loaded import LoadedModel
 
 TEXT = "naïve 東京 👩‍👩‍👧 ok 🦜!"
 

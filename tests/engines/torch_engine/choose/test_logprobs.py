@@ -9,7 +9,7 @@ import torch
 from parrot_backend.engines.base import GenerationRequest, Sampling, TokenLogprobs
 from parrot_backend.engines.torch_engine import TorchEngine
 from parrot_backend.engines.torch_engine.choose.logprobs import LogprobsTeller
-from parrot_backend.engines.torch_engine.load.loader import LoadedModel
+from parrot_backend.engines.torch_engine.load.loaded import LoadedModel
 
 PROMPT = [5, 6, 7]
 

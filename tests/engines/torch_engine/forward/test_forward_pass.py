@@ -4,11 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
-from parrot_backend.engines.torch_engine.engine import forward_pass
 from parrot_backend.engines.torch_engine.forward.forward_pass import Chunk, ForwardPass, StepModel
 from parrot_backend.engines.torch_engine.forward.transformers_forward import TransformersForward
-from parrot_backend.engines.torch_engine.load.loader import LoadedModel
+from parrot_backend.engines.torch_engine.load.examined import examine
+from parrot_backend.engines.torch_engine.load.loaded import LoadedModel
 from parrot_backend.engines.torch_engine.memory.kv_cache import KVCache
 from parrot_backend.engines.torch_engine.memory.slots import Run
 
@@ -17,12 +18,14 @@ GOOD = Chunk([5, 6, 7], 2, [Run(10, 2), Run(61, 3)], 1)
 
 
 @pytest.fixture(params=["ours", "transformers"])
-def forward(request: pytest.FixtureRequest, tiny: LoadedModel) -> ForwardPass:
-    return TransformersForward(tiny.model) if request.param != "ours" else forward_pass(tiny.model)
+def forward(request: pytest.FixtureRequest, tiny: LoadedModel, tiny_path: str) -> ForwardPass:
+    return (
+        tiny.forward if request.param == "ours" else TransformersForward(examine(tiny_path).model)
+    )
 
 
 def step_model(forward: ForwardPass, tiny: LoadedModel) -> StepModel:
-    return StepModel(forward, KVCache(tiny.shapes, SLOTS, forward.kv_dtype, tiny.model.device))
+    return StepModel(forward, KVCache(tiny.shapes, SLOTS, forward.kv_dtype, torch.device("cpu")))
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_a_folder_is_loaded(tiny_path: str) -> None:
     loaded = load_model(tiny_path)
     assert loaded.context_length == 512
     assert loaded.end_tokens == {0}
-    assert loaded.vocabulary == 258
+    assert loaded.forward.vocabulary == 258
     assert loaded.shapes == [LayerShape(2, 16, 16)] * 3
 
 

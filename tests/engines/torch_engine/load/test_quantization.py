@@ -13,9 +13,11 @@ from parrot_backend.engines.base import Sampling
 from parrot_backend.engines.torch_engine.errors import ModelLoadError
 from parrot_backend.engines.torch_engine.forward.cpu.llama import CpuLlama
 from parrot_backend.engines.torch_engine.forward.transformers_forward import TransformersForward
-from parrot_backend.engines.torch_engine.load import quantization
+from parrot_backend.engines.torch_engine.load import quality, quantization
+from parrot_backend.engines.torch_engine.load.examined import Examined, examine
 from parrot_backend.engines.torch_engine.load.gptq import _round_group, install, quantize
-from parrot_backend.engines.torch_engine.load.loader import LoadedModel, load_model
+from parrot_backend.engines.torch_engine.load.loader import load_model
+from parrot_backend.engines.torch_engine.load.prepared import in_memory
 from parrot_backend.engines.torch_engine.load.quantization import check_int8, perplexity, to_int8
 
 TEXT = [(7 * i * i + 3 * i) % 250 for i in range(160)]
@@ -50,8 +52,8 @@ def test_rows_that_say_nothing_leave_weights_where_they_are() -> None:
     assert ((whole * steps[:, None] - weight).abs() <= steps[:, None] / 2 + 1e-7).all()
 
 
-def fresh(path: str) -> LoadedModel:
-    return load_model(path)
+def fresh(path: str) -> Examined:
+    return examine(path)
 
 
 def test_the_model_goes_on_with_rounded_weights(tiny_path: str) -> None:
@@ -73,7 +75,7 @@ def _is_product(module: Any) -> bool:
 
 def test_perplexity_is_that_of_the_model(tiny_path: str) -> None:
     loaded = fresh(tiny_path)
-    exact = perplexity(CpuLlama(loaded.model), loaded.shapes, TEXT)
+    exact = perplexity(CpuLlama.of(loaded.model), loaded.shapes, TEXT)
     assert exact == pytest.approx(
         perplexity(TransformersForward(loaded.model), loaded.shapes, TEXT), rel=1e-4
     )
@@ -93,7 +95,7 @@ def test_generations_alone_batched_in_chunks_and_with_drafts_are_equal(
     greedy = Sampling(temperature=0, max_tokens=12)
 
     def generate(budget: int, *together: list[int], drafts: bool = False) -> list[list[int]]:
-        stepper = make_stepper(loaded=loaded, prefill_budget=budget)
+        stepper = make_stepper(loaded=in_memory(loaded), prefill_budget=budget)
         clients = [stepper.add(prompt, greedy, drafts=drafts) for prompt in together]
         stepper.run()
         return [client.tokens for client in clients]
@@ -113,7 +115,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def convert(path: str) -> dict[str, torch.Tensor]:
     loaded = fresh(path)
-    to_int8(loaded.model, loaded.tokenizer, loaded.shapes)
+    to_int8(loaded.model, loaded.tokenizer, loaded.shapes).tell()
     return dict(loaded.model.state_dict())
 
 
@@ -148,7 +150,7 @@ def test_a_loss_over_one_percent_is_a_warning(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(quantization, "_TOLERANCE", -1.0)
+    monkeypatch.setattr(quality, "_TOLERANCE", -1.0)
     convert(tiny_path)
     assert [r.levelname for r in caplog.records if "perplexity" in r.message] == ["WARNING"]
 
@@ -170,9 +172,9 @@ def test_the_real_model_loses_little_and_answers_the_same_in_a_batch(
 ) -> None:
     with caplog.at_level(logging.INFO, "parrot_backend"):
         loaded = load_model(model_path, "int8")
-    (quality,) = [r.args[0] for r in caplog.records if "perplexity" in r.message]
-    assert quality.tokens > 1000
-    assert quality.loss < 0.01
+    (told,) = [r.args[0] for r in caplog.records if "perplexity" in r.message]
+    assert told.tokens > 1000
+    assert told.loss < 0.01
 
     questions = ["What is a parrot?", "List three colours.", "Why is the sky blue?", "Hi"] * 4
     prompts = [loaded.tokenizer.encode(f"{i}. {question}") for i, question in enumerate(questions)]

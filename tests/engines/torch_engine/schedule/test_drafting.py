@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from parrot_backend.engines.base import Delta, Grammar, Sampling
 from parrot_backend.engines.torch_engine.choose.constraints import Grammars
 from parrot_backend.engines.torch_engine.choose.vocabulary import Vocabulary
-from parrot_backend.engines.torch_engine.load.loader import LoadedModel
+from parrot_backend.engines.torch_engine.load.loaded import LoadedModel
 from parrot_backend.engines.torch_engine.schedule.drafting import Drafter, Lookup, Match
 
 Make = Callable[..., Any]
@@ -209,9 +210,7 @@ def test_an_end_token_inside_a_draft_ends_the_answer_there(
 ) -> None:
     free = run_alone(make_stepper(), [5, 6, 7], greedy(20), drafts=False)
     ends = frozenset({free.tokens[7]})
-    ended = make_stepper(
-        loaded=LoadedModel(tiny.model, tiny.tokenizer, tiny.context_length, ends, tiny.shapes)
-    )
+    ended = make_stepper(loaded=replace(tiny, end_tokens=ends))
     client = run_alone(ended, [5, 6, 7], greedy(20), draft=free.tokens)
     assert client.tokens == free.tokens[: free.tokens.index(free.tokens[7]) + 1]
     assert client.last.finish_reason == "stop"
@@ -280,7 +279,7 @@ PATTERN = "[ab]{2} the parrot is grey [0-9]{2} and it eats nuts"
 
 @pytest.fixture
 def grammars(tiny: LoadedModel) -> Grammars:
-    return Grammars(Vocabulary(tiny.tokenizer, tiny.vocabulary, tiny.end_tokens))
+    return Grammars(Vocabulary(tiny.tokenizer, tiny.forward.vocabulary, tiny.end_tokens))
 
 
 def test_what_a_grammar_forces_is_computed_at_once(make_stepper: Make, grammars: Grammars) -> None:

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 from parrot_backend.engines.base import Delta, Grammar, Sampling
 from parrot_backend.engines.torch_engine.choose.constraints import Constraint, Grammars
 from parrot_backend.engines.torch_engine.choose.vocabulary import Vocabulary
-from parrot_backend.engines.torch_engine.load.loader import LoadedModel
+from parrot_backend.engines.torch_engine.load.loaded import LoadedModel
 
 Make = Callable[..., Any]
 
@@ -47,7 +47,9 @@ class World:
         self.make_stepper = make_stepper
         self.happened: Counter[str] = Counter()
         self.answers: dict[tuple[bool, tuple[int, ...]], list[int]] = {}
-        self._grammars = Grammars(Vocabulary(tiny.tokenizer, tiny.vocabulary, tiny.end_tokens))
+        self._grammars = Grammars(
+            Vocabulary(tiny.tokenizer, tiny.forward.vocabulary, tiny.end_tokens)
+        )
 
     def constraint(self, constrained: bool) -> Constraint | None:
         return self._grammars.compile(REGEX) if constrained else None

@@ -1,13 +1,14 @@
 """Ends of generations, and failures that stay with the one that they belong to."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from parrot_backend.engines.base import Sampling
-from parrot_backend.engines.torch_engine.load.loader import LoadedModel
+from parrot_backend.engines.torch_engine.load.loaded import LoadedModel
 from parrot_backend.wire.errors import EngineError
 
 Make = Callable[..., Any]
@@ -46,9 +47,7 @@ def test_an_end_token_ends_a_generation_and_gives_no_text(
     stepper.run()
     end = free.tokens[3]
     assert end not in free.tokens[:3]
-    ended = LoadedModel(
-        tiny.model, tiny.tokenizer, tiny.context_length, frozenset({0, end}), tiny.shapes
-    )
+    ended = replace(tiny, end_tokens=frozenset({0, end}))
     stepper = make_stepper(loaded=ended)
     client = stepper.add([5, 6, 7], greedy(6))
     stepper.run()

@@ -1,9 +1,11 @@
 """How the kernels are compiled: by numba, once per version of this package, for torch's own threads."""
 
+import errno
 import hashlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,13 @@ import numba
 import torch
 
 from parrot_backend.engines import stages
-from parrot_backend.engines.store.folders import cache_folder
+from parrot_backend.engines.store.folders import (
+    cache_folder,
+    forget_unused,
+    turn,
+    used_now,
+    why_unusable,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -55,22 +63,47 @@ def threads() -> int:
     return count
 
 
+@contextmanager
+def compiling(kind: str) -> Iterator[None]:
+    """Around the first use of a kind of kernels: one process compiles them, others wait and load them.
+
+    Raises:
+        StoreError: another process has been compiling for an hour.
+    """
+    folder = _folder()
+    if folder is None or (folder / f"{kind}.ready").exists():
+        yield
+        return
+    with turn(folder / kind, "compiling the kernels"):
+        ready = folder / f"{kind}.ready"
+        if not ready.exists():
+            stages.begin("compiling kernels")
+            logger.info("compiling the kernels (once, it takes a minute)")
+        yield
+        ready.touch()
+
+
 @cache
 def _folder() -> Path | None:
     """Of these very sources: numba itself looks at one file, and a kernel is made of several.
 
-    None where nothing can be kept.
+    Those of sources that nobody has used for long are removed. None where nothing can be kept.
     """
     digest = hashlib.blake2b(digest_size=8)
     for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())
     folder = cache_folder() / "kernels" / digest.hexdigest()
-    if not folder.exists():
-        stages.begin("compiling kernels")
-        logger.info("the kernels are compiled at their first use, which takes a minute, once")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.exists():
+            forget_unused(folder.parent)
+            folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        used_now(folder)
     except OSError as error:
-        logger.warning("compiled kernels can't be kept, each start compiles them: %s", error)
+        logger.warning(
+            "compiled kernels can't be kept, each start compiles them for a minute: %s",
+            why_unusable(error, folder),
+        )
         return None
-    return folder if os.access(folder, os.W_OK) else None
+    return folder

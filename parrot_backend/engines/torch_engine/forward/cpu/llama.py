@@ -1,6 +1,8 @@
 """The fast path for the Llama family on the CPU: all layers in one compiled call."""
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +19,10 @@ from parrot_backend.engines.torch_engine.forward.cpu.layer import (
     run_layers,
 )
 from parrot_backend.engines.torch_engine.forward.cpu.microkernels import COLUMNS, HEAD_COLUMNS
-from parrot_backend.engines.torch_engine.forward.cpu.packing import pack, side_by_side
+from parrot_backend.engines.torch_engine.forward.cpu.packing import Packed, pack, side_by_side
 from parrot_backend.engines.torch_engine.forward.forward_pass import Step
 from parrot_backend.engines.torch_engine.forward.layer_weights import (
+    Affine,
     LayerWeights,
     affine,
     layer_weights,
@@ -44,39 +47,144 @@ def fits_kernels(config: Any) -> bool:
     return bool(config.hidden_size % COLUMNS == 0 and dim % HEAD_COLUMNS == 0)
 
 
-class CpuLlama:
-    """A Llama-like model's weights as the micro-kernels read them, each once.
+class Numbers(NamedTuple):
+    """What is to be known of a model beside its weights.
 
-    In 8 bits, where the model has been quantized in place, keys and values are float16.
-
-    Args:
-        model: a transformers model that `is_llama` and `fits_kernels`; not needed afterwards.
+    `turn_scaling` is that of the rotations' cosines and sines. The head gives `outputs` logits, for
+    tokens of a `vocabulary`.
     """
 
-    def __init__(self, model: Any) -> None:
-        decoder, config = model.model, model.config
-        first = layer_weights(decoder.layers[0])
-        attention = decoder.layers[0].self_attn
-        head = affine(model.lm_head)
-        self.shape = Shape(
-            heads=first.heads[0],
-            kv_heads=first.heads[1],
-            dim=first.dim,
-            eps=float(config.rms_norm_eps),
-            scaling=float(attention.scaling),
+    shape: Shape
+    turn_scaling: float
+    outputs: int
+    vocabulary: int
+
+
+class Weights(NamedTuple):
+    """A model's arrays, as the micro-kernels read them; `layers` has all layers in one.
+
+    `embeddings` `[vocabulary, width]` are empty where they are the head's. The rotations have
+    `frequencies` `[dim / 2]`.
+    """
+
+    layers: Layer
+    norm: np.ndarray
+    head: Packed
+    embeddings: np.ndarray
+    frequencies: np.ndarray
+
+
+Room = Callable[[str, tuple[int, ...], np.dtype[Any]], np.ndarray]
+"""Makes an array of a name, shape and type, to be filled."""
+
+
+def numbers_of(model: Any) -> Numbers:
+    """Those of a transformers model that `is_llama`."""
+    first = layer_weights(model.model.layers[0])
+    shape = Shape(
+        heads=first.heads[0],
+        kv_heads=first.heads[1],
+        dim=first.dim,
+        eps=float(model.config.rms_norm_eps),
+        scaling=float(model.model.layers[0].self_attn.scaling),
+    )
+    return Numbers(
+        shape,
+        turn_scaling=float(model.model.rotary_emb.attention_scaling),
+        outputs=len(model.lm_head.weight),
+        vocabulary=model.model.embed_tokens.num_embeddings,
+    )
+
+
+def weights_of(model: Any, room: Room) -> Weights:
+    """The weights of a transformers model that `is_llama` and `fits_kernels`, packed layer by layer."""
+    decoder = model.model
+    tied = model.config.tie_word_embeddings
+    embeddings = torch.empty(0) if tied else decoder.embed_tokens.weight
+    return Weights(
+        layers=_stacked([partial(_packed_layer, layer) for layer in decoder.layers], room),
+        norm=_kept(_numbers(decoder.norm.weight), room, "norm"),
+        head=_kept(pack(affine(model.lm_head)), room, "head"),
+        embeddings=_kept(_numbers(embeddings), room, "embeddings"),
+        frequencies=_kept(_numbers(decoder.rotary_emb.inv_freq), room, "frequencies"),
+    )
+
+
+def weights_from(array: Callable[[str], np.ndarray]) -> Weights:
+    """What `weights_of` has made, out of the arrays by the names that it gave them to `Room`."""
+
+    def part(kind: type, name: str) -> Any:
+        if issubclass(kind, tuple):
+            fields = kind.__annotations__.items()
+            return kind(*(part(of, f"{name}.{field}") for field, of in fields))
+        found = array(name)
+        return found if found.ndim else found.item()
+
+    return Weights(*(part(kind, name) for name, kind in Weights.__annotations__.items()))
+
+
+def in_memory(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """Room for an array in this process's own memory; see `Room`."""
+    return np.empty(shape, dtype)
+
+
+class CpuLlama:
+    """A Llama-like model, computed by the micro-kernels.
+
+    In 8 bits, where its weights have them, keys and values are float16.
+
+    Args:
+        numbers: see `Numbers`.
+        weights: see `Weights`.
+    """
+
+    def __init__(self, numbers: Numbers, weights: Weights) -> None:
+        self.shape = numbers.shape
+        self.layers, self._norm, self.head, embeddings, frequencies = weights
+        self._embeddings = torch.from_numpy(embeddings) if embeddings.size else None
+        self._frequencies = torch.from_numpy(frequencies)
+        self._turn_scaling = numbers.turn_scaling
+        self.width, self._outputs = self._norm.size, numbers.outputs
+        self.vocabulary = numbers.vocabulary
+        self._int8 = self.head.panels.dtype == np.int8
+
+    @classmethod
+    def of(cls, model: Any) -> "CpuLlama":
+        """The same as a transformers model that `is_llama` and `fits_kernels`, in memory of its own."""
+        return cls(numbers_of(model), weights_of(model, in_memory))
+
+    @classmethod
+    def smallest(cls, *, int8: bool) -> "CpuLlama":
+        """One of zeros, for which the same kernels are compiled as for any."""
+        width, dim = COLUMNS, HEAD_COLUMNS
+
+        def product(outputs: int, depth: int) -> Affine:
+            if int8:
+                zeros = torch.zeros(outputs, depth, dtype=torch.int8)
+                return Affine(zeros, None, torch.ones(outputs))
+            return Affine(torch.zeros(outputs, depth), None)
+
+        layer = LayerWeights(
+            before=torch.ones(width),
+            qkv=product(3 * dim, width),
+            query_norm=None,
+            key_norm=None,
+            out=product(width, dim),
+            between=torch.ones(width),
+            gate=product(width, width),
+            up=product(width, width),
+            down=product(width, width),
+            heads=(1, 1, 1),
+            dim=dim,
         )
-        self._rotary = decoder.rotary_emb
-        self.layers = _room(_packed(first), len(decoder.layers))
-        for index, layer in enumerate(decoder.layers):
-            _fill(self.layers, index, _packed(layer_weights(layer)))
-        self._norm = _numbers(decoder.norm.weight)
-        self.head = pack(head)
-        tied = config.tie_word_embeddings
-        self._embeddings = None if tied else decoder.embed_tokens.weight.detach().clone()
-        self.width, self._gated = config.hidden_size, config.intermediate_size
-        self._outputs = len(head.weight)
-        self.vocabulary = decoder.embed_tokens.num_embeddings
-        self._int8 = head.scales is not None
+        weights = Weights(
+            layers=_stacked([partial(_packed, layer)], in_memory),
+            norm=np.ones(width, np.float32),
+            head=pack(product(width, width)),
+            embeddings=np.empty(0, np.float32),
+            frequencies=np.ones(dim // 2, np.float32),
+        )
+        return cls(Numbers(Shape(1, 1, dim, 1e-5, 1.0), 1.0, width, width), weights)
 
     @property
     def kv_dtype(self) -> torch.dtype:
@@ -119,9 +227,12 @@ class CpuLlama:
 
     def _turns(self, positions: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """Cosines and sines of each row's rotations `[T, dim / 2]`."""
-        cos, sin = self._rotary(torch.empty(0), torch.tensor([positions]))
-        half = cos.shape[-1] // 2
-        return _numbers(cos[0, :, :half]), _numbers(sin[0, :, :half])
+        # As transformers computes them, each for both halves: vectors of another length may round
+        # otherwise.
+        angles = torch.tensor(positions)[:, None].float() * self._frequencies
+        both, half = torch.cat((angles, angles), -1), len(self._frequencies)
+        cos, sin = (turns * self._turn_scaling for turns in (both.cos(), both.sin()))
+        return _numbers(cos[:, :half]), _numbers(sin[:, :half])
 
     def buffers(self, rows: int) -> Buffers:
         """Where a step's rows pass through."""
@@ -138,25 +249,48 @@ class CpuLlama:
         )
 
 
-def _room(part: Any, count: int) -> Any:
-    """Arrays for `count` layers like `part`."""
-    if isinstance(part, tuple):
-        return type(part)(*(_room(of_part, count) for of_part in part))
-    return np.empty((count, *np.shape(part)), np.asarray(part).dtype)
+def _stacked(layers: list[Callable[[], Layer]], room: Room) -> Layer:
+    """All layers in one, of which no more than one is held beside it."""
+    stacked: Layer = _room_for(layers[0](), len(layers), room, "layers")
+    for index, make in enumerate(layers):
+        _fill(stacked, index, make())
+    return stacked
 
 
-def _fill(room: Any, index: int, part: Any) -> None:
+def _room_for(part: Any, count: int, room: Room, name: str) -> Any:
+    """Arrays for `count` parts like this one."""
     if isinstance(part, tuple):
-        for of_room, of_part in zip(room, part, strict=True):
-            _fill(of_room, index, of_part)
+        named = zip(type(part)._fields, part, strict=True)  # type: ignore[attr-defined]
+        return type(part)(*(_room_for(each, count, room, f"{name}.{of}") for of, each in named))
+    return room(name, (count, *np.shape(part)), np.asarray(part).dtype)
+
+
+def _fill(stacked: Any, index: int, part: Any) -> None:
+    if isinstance(part, tuple):
+        for of_stacked, of_part in zip(stacked, part, strict=True):
+            _fill(of_stacked, index, of_part)
     else:
-        room[index] = part
+        stacked[index] = part
+
+
+def _kept(part: Any, room: Room, name: str) -> Any:
+    """Of a single part, its arrays in their room; a number stays one."""
+    if isinstance(part, tuple):
+        named = zip(type(part)._fields, part, strict=True)  # type: ignore[attr-defined]
+        return type(part)(*(_kept(each, room, f"{name}.{of}") for of, each in named))
+    array = room(name, np.shape(part), np.asarray(part).dtype)
+    array[...] = part
+    return array if array.ndim else array.item()
 
 
 def _bytes(part: Any) -> int:
     if isinstance(part, tuple):
         return sum(map(_bytes, part))
     return np.asarray(part).nbytes
+
+
+def _packed_layer(layer: Any) -> Layer:
+    return _packed(layer_weights(layer))
 
 
 def _packed(weights: LayerWeights) -> Layer:

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, Qwen2Config, Qwen3Config
 
-from parrot_backend.engines.torch_engine.engine import forward_pass
 from parrot_backend.engines.torch_engine.forward.cpu.llama import CpuLlama
 from parrot_backend.engines.torch_engine.forward.forward_pass import Chunk, ForwardPass, StepModel
 from parrot_backend.engines.torch_engine.forward.transformers_forward import TransformersForward
+from parrot_backend.engines.torch_engine.load.examined import Examined, examine
 from parrot_backend.engines.torch_engine.load.gptq import install, quantize
-from parrot_backend.engines.torch_engine.load.loader import LoadedModel, load_model
 from parrot_backend.engines.torch_engine.memory.kv_cache import KVCache
 from parrot_backend.engines.torch_engine.memory.slots import Run
 
@@ -44,9 +43,9 @@ def loaded(
     make_tiny: Callable[[Any], str],
     tiny_shape: dict[str, Any],
     int8: bool,
-) -> LoadedModel:
+) -> Examined:
     """A model of its own for each way to compute, as one of them changes it."""
-    loaded = load_model(make_tiny(configs(tiny_shape)[request.param]))
+    loaded = examine(make_tiny(configs(tiny_shape)[request.param]))
     for name, values in loaded.model.named_parameters():
         if name.endswith("bias") or "norm" in name:
             values.data.normal_(1.0)
@@ -54,18 +53,18 @@ def loaded(
 
 
 @pytest.fixture(scope="module")
-def computed(loaded: LoadedModel, int8: bool) -> tuple[ForwardPass, Tensor]:
+def computed(loaded: Examined, int8: bool) -> tuple[ForwardPass, Tensor]:
     """The forward pass, and transformers' own logits of the text by the same weights."""
     rounded = quantize(loaded.model, loaded.shapes, TEXT) if int8 else {}
     expected = own_logits(loaded)
     install(loaded.model, rounded)
-    forward = forward_pass(loaded.model)
+    forward = loaded.forward()
     assert isinstance(forward, CpuLlama)
     assert forward.kv_dtype == (torch.float16 if int8 else torch.float32)
     return forward, expected
 
 
-def own_logits(loaded: LoadedModel) -> Tensor:
+def own_logits(loaded: Examined) -> Tensor:
     loaded.model.set_attn_implementation("eager")
     with torch.inference_mode():
         logits: Tensor = loaded.model(torch.tensor([TEXT])).logits[0]
@@ -78,14 +77,14 @@ def forward(computed: tuple[ForwardPass, Tensor]) -> ForwardPass:
     return computed[0]
 
 
-def whole_text(forward: ForwardPass, loaded: LoadedModel) -> Tensor:
+def whole_text(forward: ForwardPass, loaded: Examined) -> Tensor:
     cache = KVCache(loaded.shapes, len(TEXT), forward.kv_dtype, CPU)
     chunk = Chunk(TEXT, 0, [Run(0, len(TEXT))], len(TEXT))
     return StepModel(forward, cache).forward([chunk])
 
 
 def test_logits_are_those_of_transformers(
-    computed: tuple[ForwardPass, Tensor], loaded: LoadedModel, int8: bool
+    computed: tuple[ForwardPass, Tensor], loaded: Examined, int8: bool
 ) -> None:
     forward, expected = computed
     got = whole_text(forward, loaded)
@@ -96,7 +95,7 @@ def test_logits_are_those_of_transformers(
 
 
 def test_a_token_is_the_same_bits_however_it_is_computed(
-    forward: ForwardPass, loaded: LoadedModel
+    forward: ForwardPass, loaded: Examined
 ) -> None:
     """In chunks, one by one, behind a shared prefix in scattered slots, beside other sequences."""
     expected = whole_text(forward, loaded)
@@ -128,15 +127,15 @@ def test_heads_that_no_kernel_fits_have_another_path(
     make_tiny: Callable[[Any], str], tiny_shape: dict[str, Any]
 ) -> None:
     config = LlamaConfig(**tiny_shape | {"num_attention_heads": 8}, num_key_value_heads=4)
-    loaded = load_model(make_tiny(config))
-    forward = forward_pass(loaded.model)
+    loaded = examine(make_tiny(config))
+    forward = loaded.forward()
     assert isinstance(forward, TransformersForward)
     torch.testing.assert_close(
         whole_text(forward, loaded), own_logits(loaded), rtol=1e-3, atol=2e-3
     )
 
 
-def test_weights_are_in_memory_once(loaded: LoadedModel, forward: ForwardPass, int8: bool) -> None:
+def test_weights_are_in_memory_once(loaded: Examined, forward: ForwardPass, int8: bool) -> None:
     """Panels are padded to whole columns, which small models feel most."""
     model = loaded.model
     tied = model.config.tie_word_embeddings
