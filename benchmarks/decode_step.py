@@ -11,20 +11,22 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from machine import machine, measure_limits
 
+from parrot_backend.engines.cores import usable_cores
 from parrot_backend.engines.store.catalog import resolve_model
 from parrot_backend.engines.torch_engine.forward.attention import Span
 from parrot_backend.engines.torch_engine.forward.cpu.attention import attend
 from parrot_backend.engines.torch_engine.forward.cpu.batch_attention import CpuAttention
-from parrot_backend.engines.torch_engine.forward.cpu.compiling import threads
+from parrot_backend.engines.torch_engine.forward.cpu.compiling import compiled
 from parrot_backend.engines.torch_engine.forward.cpu.layer import layer_of
 from parrot_backend.engines.torch_engine.forward.cpu.llama import CpuLlama
 from parrot_backend.engines.torch_engine.forward.cpu.products import ADD, GATE, STORE, product
+from parrot_backend.engines.torch_engine.forward.cpu.team import together
 from parrot_backend.engines.torch_engine.forward.forward_pass import Step
 from parrot_backend.engines.torch_engine.load.loader import load_model
 from parrot_backend.engines.torch_engine.memory.kv_cache import KVCache
@@ -36,12 +38,11 @@ class DecodeStep:
 
     def __init__(self, forward: CpuLlama, cache: KVCache, batch: int, context: int) -> None:
         self._forward, self._cache = forward, cache
-        self._layers = [layer_of(forward.layers, index) for index in range(len(cache.keys))]
         spans = [Span(context - 1, 1, [Run(i * context, context)]) for i in range(batch)]
         self._step = Step([1] * batch, [context - 1] * batch, spans, list(range(batch)))
         shape = forward.shape
         self._plan = CpuAttention(cache, spans).plan(shape.kv_heads, shape.group, shape.dim)
-        self._buffers = forward.buffers(batch)
+        self._buffers = forward.buffers(batch, batch)
         self._hidden = np.zeros((batch, forward.width), np.float32)
         self._logits = np.empty((batch, len(forward.head.scales)), np.float32)
 
@@ -51,27 +52,41 @@ class DecodeStep:
 
     def products(self) -> None:
         """All products of rows and weights."""
-        b, steps, count = self._buffers, self._buffers.steps, threads()
-        for layer in self._layers:
-            for packed, out, finish in (
-                (layer.qkv, b.qkv, STORE),
-                (layer.out, self._hidden, ADD),
-                (layer.gate_up, b.gated, GATE),
-                (layer.down, self._hidden, ADD),
-            ):
-                product(b.rows, self._depth(packed.panels), steps, packed, out, finish, count)
-        head = self._forward.head
-        product(b.rows, self._depth(head.panels), steps, head, self._logits, STORE, count)
+        forward, layers = self._forward, len(self._cache.keys)
+        arguments = (forward.layers, forward.head, self._buffers, self._hidden, self._logits)
+        together(_products, 4 * layers + 1, *arguments)
 
     def attention(self) -> None:
         """Of all layers."""
-        shape = self._forward.shape
-        for kv in zip(*self._cache.arrays, strict=True):
-            scaling = np.float32(shape.scaling)
-            attend(self._buffers.qkv, shape.group, kv, scaling, self._plan, self._buffers.attended)
+        arguments = (self._forward.shape, self._cache.arrays, self._plan, self._buffers)
+        together(_attentions, len(self._cache.keys), *arguments)
 
-    def _depth(self, panels: np.ndarray) -> int:
-        return panels.shape[1] * (2 if panels.ndim == 4 else 1)
+
+@compiled()
+def _products(layers: Any, head: Any, buffers: Any, hidden: Any, logits: Any, work: Any) -> None:
+    for index in range(len(layers.before)):
+        layer, phase = layer_of(layers, index), 4 * index
+        _multiply(buffers, layer.qkv, buffers.qkv, STORE, work, phase)
+        _multiply(buffers, layer.out, hidden, ADD, work, phase + 1)
+        _multiply(buffers, layer.gate_up, buffers.gated, GATE, work, phase + 2)
+        _multiply(buffers, layer.down, hidden, ADD, work, phase + 3)
+    _multiply(buffers, head, logits, STORE, work, 4 * len(layers.before))
+
+
+@compiled()
+def _multiply(buffers: Any, packed: Any, out: Any, finish: Any, work: Any, phase: Any) -> None:
+    depth = packed.panels.shape[1] * (2 if packed.panels.ndim == 4 else 1)
+    product(buffers.rows, depth, buffers.scales, packed, out, finish, work, phase)
+
+
+@compiled()
+def _attentions(shape: Any, kv: Any, plan: Any, buffers: Any, work: Any) -> None:
+    keys, values = kv
+    group, scaling = shape.heads // shape.kv_heads, np.float32(shape.scaling)
+    scratch = np.empty(plan.scratch, np.float32)
+    for index in range(len(keys)):
+        of_layer, out = (keys[index], values[index]), buffers.attended
+        attend(buffers.qkv, group, of_layer, scaling, plan, scratch, out, work, index)
 
 
 def medians(runs: list[Callable[[], None]], trials: int) -> list[float]:
@@ -94,7 +109,7 @@ def main() -> None:
     options.add_argument("--trials", type=int, default=30)
     args = options.parse_args()
     limits = measure_limits()
-    print(f"{machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    print(f"{machine()}, torch {torch.__version__}, {usable_cores()} threads")
     print(f"{limits.flops / 1e9:.0f} GFLOP/s in fp32, {limits.bandwidth / 1e9:.1f} GB/s read")
     loaded = load_model(resolve_model(None).path, "int8" if args.int8 else None)
     forward = cast(CpuLlama, loaded.forward)

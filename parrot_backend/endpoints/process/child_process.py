@@ -12,6 +12,7 @@ import threading
 from dataclasses import dataclass
 
 from parrot_backend.endpoints.process.recipe import Recipe
+from parrot_backend.engines.cores import usable_cores
 
 CHILD = "parrot_backend.endpoints.process.child"
 
@@ -49,6 +50,7 @@ class ChildProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=_STDERR,  # ours belongs to who started us; the engine has nothing to say there
                 pass_fds=(theirs.fileno(), watched),
+                env=_environment(),
             )
         except BaseException:
             ours.close()
@@ -78,6 +80,16 @@ class ChildProcess:
         self.writer.close()
         os.close(self.lifeline)
         return _how_it_ended(self.exit_code.result())
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with what OpenMP looks for when torch is loaded, unless the user has chosen it.
+
+    By itself it takes no account of a quota, and its threads wait by spinning, which leaves them no
+    core where they share it with another process.
+    """
+    ours = {"OMP_NUM_THREADS": str(usable_cores()), "OMP_WAIT_POLICY": "passive"}
+    return ours | os.environ
 
 
 def _wait(process: "subprocess.Popen[bytes]", exit_code: "asyncio.Future[int]") -> None:

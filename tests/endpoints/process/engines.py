@@ -112,3 +112,10 @@ def holds_the_interpreter() -> TroubledEngine:
 
 def recipe(factory: str, **options: object) -> Recipe:
     return Recipe(options, f"{__name__}:{factory}")
+
+
+def of_this_environment() -> ScriptedEngine:
+    """It answers with what OpenMP finds."""
+    names = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS")
+    told = " ".join(os.environ[name] for name in names)
+    return ScriptedEngine(script=lambda _: told)

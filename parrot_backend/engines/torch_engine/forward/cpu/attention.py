@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-from numba import prange
 
 from parrot_backend.engines.torch_engine.forward.cpu.compiling import compiled
 from parrot_backend.engines.torch_engine.forward.cpu.microkernels import (
@@ -14,14 +13,25 @@ from parrot_backend.engines.torch_engine.forward.cpu.microkernels import (
     multiply_head,
     softmax,
 )
+from parrot_backend.engines.torch_engine.forward.cpu.phases import await_all, claim, finished
 
 # Keys and values of so many slots stay in the nearest cache while all rows pass over them.
 _SLOTS = 64
 
 
-@compiled(parallel=True)
-def attend(query: Any, group: Any, kv: Any, scaling: Any, plan: Any, out: Any) -> None:
-    """Attend, in the order of `plan`.
+@compiled()
+def attend(
+    query: Any,
+    group: Any,
+    kv: Any,
+    scaling: Any,
+    plan: Any,
+    scratch: Any,
+    out: Any,
+    work: Any,
+    phase: Any,
+) -> None:
+    """Attend, in the order of `plan`; a piece is a tile and a head of keys.
 
     Args:
         query: `[T, .. heads * key_dim ..]`; what follows the queries in a row is not looked at.
@@ -29,31 +39,45 @@ def attend(query: Any, group: Any, kv: Any, scaling: Any, plan: Any, out: Any) -
         kv: keys and values `[kv_heads, slots, dim]`.
         scaling: of the products.
         plan: see `Plan`.
+        scratch: of this thread, see `Plan`.
         out: `[T, heads * value_dim]`.
+        work: see `Work`.
+        phase: of the work, for this.
     """
     keys, values = kv
-    kv_heads, threads = keys.shape[0], plan.shares.size - 1
-    scratch = np.empty((threads, plan.scratch), np.float32)
-    shares, order, lengths, widths = plan.shares, plan.order, plan.lengths, plan.widths
-    tiles, tile_segments, segments = plan.tiles, plan.tile_segments, plan.segments
-    for share in prange(threads):
-        for unit in range(shares[share], shares[share + 1]):
-            tile, head = unit // kv_heads, unit % kv_heads
-            rows, stop = tiles[tile], tiles[tile + 1]
-            _attend_tile(
-                query,
-                group,
-                keys,
-                values,
-                scaling,
-                order[rows:stop],
-                lengths[rows:stop],
-                segments[tile_segments[tile] : tile_segments[tile + 1]],
-                widths[tile],
-                head,
-                scratch[share],
-                out,
-            )
+    tiles, tile_segments = plan.tiles, plan.tile_segments
+    kv_heads = keys.shape[0]
+    units = (tiles.size - 1) * kv_heads
+    unit, _ = claim(work, phase, units, units, 1)
+    while unit < units:
+        tile, head = unit // kv_heads, unit % kv_heads
+        rows, stop = tiles[tile], tiles[tile + 1]
+        _attend_tile(
+            query,
+            group,
+            keys,
+            values,
+            scaling,
+            plan.order[rows:stop],
+            plan.lengths[rows:stop],
+            plan.segments[tile_segments[tile] : tile_segments[tile + 1]],
+            plan.widths[tile],
+            head,
+            scratch,
+            out,
+        )
+        finished(work, phase, 1)
+        unit, _ = claim(work, phase, units, units, 1)
+    await_all(work, phase, units)
+
+
+@compiled()
+def attend_alone(
+    query: Any, group: Any, kv: Any, scaling: Any, plan: Any, out: Any, work: Any
+) -> None:
+    """As `attend`, as the only phase of its work."""
+    scratch = np.empty(plan.scratch, np.float32)
+    attend(query, group, kv, scaling, plan, scratch, out, work, 0)
 
 
 @compiled()

@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from parrot_backend.engines.cores import usable_cores
 from parrot_backend.engines.torch_engine.forward.attention import Span, new_slots
-from parrot_backend.engines.torch_engine.forward.cpu.attention import attend
-from parrot_backend.engines.torch_engine.forward.cpu.compiling import threads
+from parrot_backend.engines.torch_engine.forward.cpu.attention import attend_alone
 from parrot_backend.engines.torch_engine.forward.cpu.microkernels import HEAD_COLUMNS, HEAD_LANES
 from parrot_backend.engines.torch_engine.forward.cpu.plan import Plan, plan_attention
+from parrot_backend.engines.torch_engine.forward.cpu.team import together
 from parrot_backend.engines.torch_engine.memory.kv_cache import KVCache
 
 
@@ -31,13 +32,10 @@ class CpuAttention:
     Args:
         cache: the keys and values of all slots, for which `fits` holds.
         spans: the step's rows, in order.
-
-    Use it in the thread that makes it: the number of threads is set for that one.
     """
 
     def __init__(self, cache: KVCache, spans: Sequence[Span]) -> None:
         self._cache, self._spans = cache, spans
-        self._threads = threads()
         self._plans: dict[tuple[int, int, int], Plan] = {}
         self._new = new_slots(spans, cache.device)
         self.slots = self._new.numpy()
@@ -51,7 +49,9 @@ class CpuAttention:
         keys, values = self._cache.arrays
         group, value_dim = heads // key.shape[1], value.shape[2]
         output = query.new_empty(rows, heads, value_dim)
-        attend(
+        together(
+            attend_alone,
+            1,
             query.reshape(rows, -1).contiguous().numpy(),
             group,
             (keys[layer], values[layer]),
@@ -66,6 +66,6 @@ class CpuAttention:
         shape = (kv_heads, group, dim)
         if shape not in self._plans:
             self._plans[shape] = plan_attention(
-                self._spans, kv_heads=kv_heads, group=group, dim=dim, threads=self._threads
+                self._spans, kv_heads=kv_heads, group=group, dim=dim, threads=usable_cores()
             )
         return self._plans[shape]

@@ -1,4 +1,4 @@
-"""How the kernels are compiled: by numba, once per version of this package, for torch's own threads."""
+"""How the kernels are compiled: by numba, once per version of this package, to run without the GIL."""
 
 import errno
 import hashlib
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numba
-import torch
 
 from parrot_backend.engines import stages
 from parrot_backend.engines.store.folders import (
@@ -24,18 +23,14 @@ from parrot_backend.engines.store.folders import (
 
 logger = logging.getLogger(__name__)
 
-# A second team of threads on the same cores would make every wait of either a sleep.
-numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
-
 # Sums may be taken in any order, as vectors do; infinities and NaN stay what they are.
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
 
 
-def compiled(*, parallel: bool = False, fast: bool = False) -> Callable[[Callable[..., Any]], Any]:
+def compiled(*, fast: bool = False) -> Callable[[Callable[..., Any]], Any]:
     """A decorator: the function compiled at first use for the types that it is given, and kept.
 
     Args:
-        parallel: whether its `prange` loops run on several threads.
         fast: whether its sums may be taken as vectors do; for loops that do nothing else, as what is
             in the same loop may come out otherwise by a bit, depending on where its arrays lie.
     """
@@ -47,20 +42,12 @@ def compiled(*, parallel: bool = False, fast: bool = False) -> Callable[[Callabl
             return numba.njit(
                 cache=folder is not None,
                 nogil=True,
-                parallel=parallel,
                 fastmath=_FAST if fast else False,
             )(function)
         finally:
             numba.config.CACHE_DIR = before
 
     return decorate
-
-
-def threads() -> int:
-    """How many threads compute what this thread starts; it is made to be as many as torch's."""
-    count: int = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
-    numba.set_num_threads(count)
-    return count
 
 
 @contextmanager

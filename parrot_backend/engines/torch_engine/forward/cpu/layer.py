@@ -11,7 +11,7 @@ from parrot_backend.engines.torch_engine.forward.cpu.compiling import compiled
 from parrot_backend.engines.torch_engine.forward.cpu.microkernels import COLUMNS
 from parrot_backend.engines.torch_engine.forward.cpu.packing import Packed
 from parrot_backend.engines.torch_engine.forward.cpu.products import ADD, GATE, STORE, product
-from parrot_backend.engines.torch_engine.forward.cpu.rows import normalized, operand, rotate
+from parrot_backend.engines.torch_engine.forward.cpu.rows import gather, normalized, operand, rotate
 
 
 class Shape(NamedTuple):
@@ -46,13 +46,21 @@ class Layer(NamedTuple):
 
 
 class Buffers(NamedTuple):
-    """Where a step's T rows pass through: `rows` is what a product multiplies, scaled by `scales`."""
+    """Where a step's T rows pass through: `rows` is what a product multiplies, scaled by `scales`.
+
+    `last` has the R rows whose logits are wanted.
+    """
 
     rows: np.ndarray
     scales: np.ndarray
     qkv: np.ndarray
     attended: np.ndarray
     gated: np.ndarray
+    last: np.ndarray
+
+
+# Phases of a layer, and of what follows the last one.
+_LAYER_PHASES, _HEAD_PHASES = 10, 3
 
 
 @compiled()
@@ -65,9 +73,9 @@ def run_layers(
     kv: Any,
     plan: Any,
     buffers: Any,
-    threads: Any,
+    work: Any,
 ) -> None:
-    """Compute all layers in place, for `hidden` `[T, width]`.
+    """Compute all layers in place, for `hidden` `[T, width]`; the first phases of `work`.
 
     Args:
         shape: see `Shape`.
@@ -77,23 +85,26 @@ def run_layers(
         kv: keys and values `[layers, kv_heads, slots, dim]`.
         plan: of the step's attention.
         buffers: see `Buffers`.
-        threads: how many there are.
+        work: see `Work`.
     """
+    scratch = np.empty(plan.scratch, np.float32)
     rows, scales, (keys, values) = buffers.rows, buffers.scales, kv
     group, scaling = shape.heads // shape.kv_heads, np.float32(shape.scaling)
     for index in range(len(keys)):
         layer, of_layer = layer_of(layers, index), (keys[index], values[index])
-        x, depth = normalized(hidden, layer.before, shape.eps, layer.qkv, rows, scales)
-        product(x, depth, scales, layer.qkv, buffers.qkv, STORE, threads)
-        rotate(buffers.qkv, shape, layer, turns, slots, of_layer)
-        attend(buffers.qkv, group, of_layer, scaling, plan, buffers.attended)
+        at, eps = index * _LAYER_PHASES, shape.eps
+        x, depth = normalized(hidden, layer.before, eps, layer.qkv, rows, scales, work, at)
+        product(x, depth, scales, layer.qkv, buffers.qkv, STORE, work, at + 1)
+        rotate(buffers.qkv, shape, layer, turns, slots, of_layer, work, at + 2)
+        attended = buffers.attended
+        attend(buffers.qkv, group, of_layer, scaling, plan, scratch, attended, work, at + 3)
         # Each has a name of its own: in float32 they are arrays of different types.
-        y, depth = operand(buffers.attended, layer.out, rows, scales)
-        product(y, depth, scales, layer.out, hidden, ADD, threads)
-        x, depth = normalized(hidden, layer.between, shape.eps, layer.gate_up, rows, scales)
-        product(x, depth, scales, layer.gate_up, buffers.gated, GATE, threads)
-        y, depth = operand(buffers.gated, layer.down, rows, scales)
-        product(y, depth, scales, layer.down, hidden, ADD, threads)
+        y, depth = operand(attended, layer.out, rows, scales, work, at + 4)
+        product(y, depth, scales, layer.out, hidden, ADD, work, at + 5)
+        x, depth = normalized(hidden, layer.between, eps, layer.gate_up, rows, scales, work, at + 6)
+        product(x, depth, scales, layer.gate_up, buffers.gated, GATE, work, at + 7)
+        y, depth = operand(buffers.gated, layer.down, rows, scales, work, at + 8)
+        product(y, depth, scales, layer.down, hidden, ADD, work, at + 9)
 
 
 @register_jitable
@@ -118,13 +129,38 @@ def _product_of(packed: Any, index: Any) -> Any:
     )
 
 
+def phases(layers: int) -> int:
+    """How many phases `run_model` has."""
+    return layers * _LAYER_PHASES + _HEAD_PHASES
+
+
 @compiled()
-def run_head(
-    hidden: Any, norm: Any, eps: Any, head: Any, buffers: Any, logits: Any, threads: Any
+def run_model(
+    hidden: Any,
+    shape: Any,
+    layers: Any,
+    turns: Any,
+    slots: Any,
+    kv: Any,
+    plan: Any,
+    buffers: Any,
+    wanted: Any,
+    norm: Any,
+    head: Any,
+    logits: Any,
+    work: Any,
 ) -> None:
-    """`logits` `[R, vocabulary]` of `hidden` `[R, width]`; the buffers hold R rows at least."""
-    x, depth = normalized(hidden, norm, eps, head, buffers.rows, buffers.scales)
-    product(x, depth, buffers.scales, head, logits, STORE, threads)
+    """All layers, see `run_layers`, and the `logits` `[R, vocabulary]` of the rows `wanted` `[R]`.
+
+    Args:
+        norm: behind the layers.
+        head: the product that gives logits.
+    """
+    run_layers(hidden, shape, layers, turns, slots, kv, plan, buffers, work)
+    at, rows, scales, last = len(kv[0]) * _LAYER_PHASES, buffers.rows, buffers.scales, buffers.last
+    gather(hidden, wanted, last, work, at)
+    x, depth = normalized(last, norm, shape.eps, head, rows, scales, work, at + 1)
+    product(x, depth, scales, head, logits, STORE, work, at + 2)
 
 
 @compiled()

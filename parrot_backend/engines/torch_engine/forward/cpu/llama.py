@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 from parrot_backend.engines.torch_engine.forward.cpu.batch_attention import CpuAttention
-from parrot_backend.engines.torch_engine.forward.cpu.compiling import threads
 from parrot_backend.engines.torch_engine.forward.cpu.layer import (
     Buffers,
     Layer,
     Shape,
     look_up,
-    run_head,
-    run_layers,
+    phases,
+    run_model,
 )
 from parrot_backend.engines.torch_engine.forward.cpu.microkernels import COLUMNS, HEAD_COLUMNS
 from parrot_backend.engines.torch_engine.forward.cpu.packing import Packed, pack, side_by_side
+from parrot_backend.engines.torch_engine.forward.cpu.team import together
 from parrot_backend.engines.torch_engine.forward.forward_pass import Step
 from parrot_backend.engines.torch_engine.forward.layer_weights import (
     Affine,
@@ -199,21 +199,23 @@ class CpuLlama:
 
     def __call__(self, step: Step, cache: KVCache) -> Tensor:
         """See `ForwardPass`."""
-        attention, shape, count = CpuAttention(cache, step.spans), self.shape, threads()
-        plan = attention.plan(shape.kv_heads, shape.group, shape.dim)
-        hidden = self._embedded(torch.tensor(step.tokens))
-        turns, buffers = self._turns(step.positions), self.buffers(len(step.tokens))
-        kv, slots = cache.arrays, attention.slots
-        run_layers(hidden, shape, self.layers, turns, slots, kv, plan, buffers, count)
+        attention, shape = CpuAttention(cache, step.spans), self.shape
         logits = torch.empty(len(step.rows), len(self.head.scales))
-        run_head(
-            hidden[step.rows],
+        together(
+            run_model,
+            phases(len(self.layers.before)),
+            self._embedded(torch.tensor(step.tokens)),
+            shape,
+            self.layers,
+            self._turns(step.positions),
+            attention.slots,
+            cache.arrays,
+            attention.plan(shape.kv_heads, shape.group, shape.dim),
+            self.buffers(len(step.tokens), len(step.rows)),
+            np.array(step.rows, np.int64),
             self._norm,
-            shape.eps,
             self.head,
-            buffers,
             logits.numpy(),
-            count,
         )
         return logits[:, : self._outputs]
 
@@ -234,8 +236,8 @@ class CpuLlama:
         cos, sin = (turns * self._turn_scaling for turns in (both.cos(), both.sin()))
         return _numbers(cos[:, :half]), _numbers(sin[:, :half])
 
-    def buffers(self, rows: int) -> Buffers:
-        """Where a step's rows pass through."""
+    def buffers(self, rows: int, wanted: int) -> Buffers:
+        """Where a step's rows pass through, of which the logits of some are `wanted`."""
         shape = self.shape
         attended = shape.heads * shape.dim
         gated = self.layers.gate_up.panels.shape[1] * COLUMNS // 2
@@ -246,6 +248,7 @@ class CpuLlama:
             qkv=np.empty((rows, self.layers.qkv.scales.shape[1]), np.float32),
             attended=np.empty((rows, attended), np.float32),
             gated=np.empty((rows, gated), np.float32),
+            last=np.empty((wanted, self.width), np.float32),
         )
 
 

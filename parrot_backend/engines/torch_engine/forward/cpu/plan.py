@@ -21,10 +21,8 @@ from parrot_backend.engines.torch_engine.forward.sharing import cut_shared
 _SCORES_BYTES = 2**20
 # Of a chunk, half of so many rows are computed in vain before a tile's last row is cut off.
 _TILE_ROWS = 32
-# So many units for each thread, that all have about as much to do.
+# So many units for each thread at least, that all end at the same time.
 _UNITS = 3
-# Reading a slot takes as long as multiplying it with so many queries.
-_READING = 4
 
 
 class Plan(NamedTuple):
@@ -32,7 +30,7 @@ class Plan(NamedTuple):
 
     Tile number i has rows `tiles[i]` to `tiles[i + 1]` of the order, room for `widths[i]` scores of
     each, and likewise its part of `segments` `[S, 5]`, see `_Segment`. A unit is a tile and a head of
-    keys; thread i has units `shares[i]` to `shares[i + 1]` and `scratch` floats.
+    keys; a thread needs `scratch` floats for any of them.
     """
 
     order: np.ndarray
@@ -41,7 +39,6 @@ class Plan(NamedTuple):
     widths: np.ndarray
     tile_segments: np.ndarray
     segments: np.ndarray
-    shares: np.ndarray
     scratch: int
 
 
@@ -90,7 +87,6 @@ def plan_attention(
         np.array(widths),
         np.array([0, *accumulate(map(len, segments))]),
         np.array([segment for of_tile in segments for segment in of_tile]),
-        _shares([_cost(of_tile, group) for of_tile in segments], kv_heads, threads),
         max(count * (width + 1 + 2 * dim) for count, width in zip(rows, widths, strict=True)),
     )
 
@@ -145,18 +141,3 @@ def _by_tile(
 def _width(length: int) -> int:
     """Room for so many scores, and for the vector that is written behind them."""
     return (length + 2 * HEAD_LANES - 1) // HEAD_LANES * HEAD_LANES
-
-
-def _cost(segments: list[_Segment], group: int) -> int:
-    return sum(((s.stop - s.first) * group + _READING) * s.length for s in segments)
-
-
-def _shares(costs: list[int], kv_heads: int, threads: int) -> np.ndarray:
-    """Bounds of each thread's units, so that all have about as much to do."""
-    of_units = [cost for cost in costs for _ in range(kv_heads)]
-    total, done, bounds = sum(of_units), 0, [0]
-    for unit, cost in enumerate(of_units):
-        while len(bounds) < threads and done + cost / 2 > total * len(bounds) / threads:
-            bounds.append(unit)
-        done += cost
-    return np.array(bounds + [len(of_units)] * (threads + 1 - len(bounds)))

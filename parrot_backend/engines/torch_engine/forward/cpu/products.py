@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-from numba import prange
 
 from parrot_backend.engines.torch_engine.forward.cpu.compiling import compiled
 from parrot_backend.engines.torch_engine.forward.cpu.microkernels import (
@@ -14,6 +13,7 @@ from parrot_backend.engines.torch_engine.forward.cpu.microkernels import (
     finish_gate,
     multiply,
 )
+from parrot_backend.engines.torch_engine.forward.cpu.phases import await_all, claim, finished
 
 # What becomes of a product: it is stored, it is added to what is there, or it is a gate (SiLU of the
 # one half of a panel, times the other).
@@ -23,13 +23,22 @@ STORE, ADD, GATE = 0, 1, 2
 # stays in the first while all of these rows pass.
 _ROWS_BYTES = 2**17
 _PIECE_BYTES = 12 * 2**10
+# Panels that a thread claims at a time at most, which others wait for if it loses its core.
+_CLAIM = 16
 
 
-@compiled(parallel=True)
+@compiled()
 def product(
-    x: Any, depth: Any, row_scales: Any, packed: Any, out: Any, finish_as: Any, threads: Any
+    x: Any,
+    depth: Any,
+    row_scales: Any,
+    packed: Any,
+    out: Any,
+    finish_as: Any,
+    work: Any,
+    phase: Any,
 ) -> None:
-    """Multiply rows with packed weights; each thread has a part of the panels.
+    """Multiply rows with packed weights; a piece is a panel and a block of rows.
 
     Args:
         x: the rows, one after the other.
@@ -38,14 +47,17 @@ def product(
         packed: the weights.
         out: `[T, N]`; in panels, so that N is a multiple of their columns.
         finish_as: what becomes of the product.
-        threads: how many there are.
+        work: see `Work`.
+        phase: of the work, for this.
     """
     rows, count = out.shape[0], packed.panels.shape[0]
     panels, scales, bias = packed.panels, packed.scales, packed.bias
     block = max(1, _ROWS_BYTES // (depth * x.itemsize) // TILE_ROWS) * TILE_ROWS
     blocks = (rows + block - 1) // block
-    for task in prange(threads * blocks):
-        thread, first = task // blocks, task % blocks * block
+    sums = _room_for_sums(panels, min(block, rows))
+    first, stop = claim(work, phase, blocks * count, count, _CLAIM)
+    while first < stop:
+        row, panel = first // count * block, first % count
         _multiply_block(
             x,
             depth,
@@ -55,9 +67,21 @@ def product(
             bias,
             out,
             finish_as,
-            (first, min(first + block, rows)),
-            (count * thread // threads, count * (thread + 1) // threads),
+            (row, min(row + block, rows)),
+            (panel, panel + stop - first),
+            sums,
         )
+        finished(work, phase, stop - first)
+        first, stop = claim(work, phase, blocks * count, count, _CLAIM)
+    await_all(work, phase, blocks * count)
+
+
+@compiled()
+def _room_for_sums(panels: Any, rows: Any) -> Any:
+    # numba compiles one of the two: a panel's row has single numbers, or pairs of whole ones.
+    if panels.ndim == 4:
+        return np.empty((rows, COLUMNS), np.int32)
+    return np.empty((rows, COLUMNS), np.float32)
 
 
 @compiled()
@@ -72,18 +96,15 @@ def _multiply_block(
     finish_as: Any,
     rows: Any,
     part: Any,
+    sums: Any,
 ) -> None:
     count, length = rows[1] - rows[0], panels.shape[1]
-    # numba compiles one of the two: a panel's row has single numbers, or pairs of whole ones.
-    if panels.ndim == 4:
-        sums, each = np.empty((count, COLUMNS), np.int32), 2
-    else:
-        sums, each = np.empty((count, COLUMNS), np.float32), 1
+    each = 2 if panels.ndim == 4 else 1
     wide = each * COLUMNS
     pieces = (length * wide * panels.itemsize + _PIECE_BYTES - 1) // _PIECE_BYTES
     piece = (length + pieces - 1) // pieces // 2 * 2 + 2
     for panel in range(part[0], part[1]):
-        sums[:] = 0
+        sums[:count] = 0
         for start in range(0, length, piece):
             w = (panels, (panel * length + start) * wide, wide)
             for row in range(0, count, TILE_ROWS):

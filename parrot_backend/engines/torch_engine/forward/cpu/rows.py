@@ -3,15 +3,21 @@
 from typing import Any
 
 import numpy as np
-from numba import prange, types
+from numba import types
 from numba.extending import overload
 
 from parrot_backend.engines.torch_engine.forward.cpu.compiling import compiled
+from parrot_backend.engines.torch_engine.forward.cpu.phases import await_all, claim, finished
 from parrot_backend.engines.torch_engine.forward.cpu.vectors import half_bits
 
+# Rows that a thread claims at a time at most.
+_CLAIM = 16
 
-def normalized(x: Any, weight: Any, eps: Any, packed: Any, rows: Any, scales: Any) -> Any:
-    """RMS norm of each row of `x` `[T, width]`, as the product `packed` takes it.
+
+def normalized(
+    x: Any, weight: Any, eps: Any, packed: Any, rows: Any, scales: Any, work: Any, phase: Any
+) -> Any:
+    """RMS norm of each row of `x` `[T, width]`, as the product `packed` takes it; a phase of `work`.
 
     Returns:
         `rows`, which are written, and how many numbers each has. Where they are whole numbers, `scales`
@@ -20,50 +26,88 @@ def normalized(x: Any, weight: Any, eps: Any, packed: Any, rows: Any, scales: An
     raise NotImplementedError("only compiled code can call this")
 
 
-def operand(x: Any, packed: Any, rows: Any, scales: Any) -> Any:
+def operand(x: Any, packed: Any, rows: Any, scales: Any, work: Any, phase: Any) -> Any:
     """As `normalized`, without a norm; what is to be multiplied in float32 is `x` as it is."""
     raise NotImplementedError("only compiled code can call this")
 
 
 @overload(normalized, strict=False)
-def _normalized(x: Any, weight: Any, eps: Any, packed: Any, rows: Any, scales: Any) -> Any:
+def _normalized(
+    x: Any, weight: Any, eps: Any, packed: Any, rows: Any, scales: Any, work: Any, phase: Any
+) -> Any:
     write = _norm_whole if rows.dtype == types.int16 else _norm
-    return lambda x, weight, eps, packed, rows, scales: write(x, weight, eps, packed, rows, scales)
+    return lambda x, weight, eps, packed, rows, scales, work, phase: write(
+        x, weight, eps, packed, rows, scales, work, phase
+    )
 
 
 @overload(operand, strict=False)
-def _operand(x: Any, packed: Any, rows: Any, scales: Any) -> Any:
+def _operand(x: Any, packed: Any, rows: Any, scales: Any, work: Any, phase: Any) -> Any:
     if rows.dtype == types.int16:
-        return lambda x, packed, rows, scales: _whole(x, packed, rows, scales)
-    return lambda x, packed, rows, scales: (x, x.shape[1])
+        return lambda x, packed, rows, scales, work, phase: _whole(
+            x, packed, rows, scales, work, phase
+        )
+    return lambda x, packed, rows, scales, work, phase: (x, x.shape[1])
 
 
-@compiled(parallel=True)
-def _norm(x: Any, weight: Any, eps: Any, packed: Any, rows: Any, scales: Any) -> Any:
-    depth = x.shape[1]
-    for row in prange(x.shape[0]):
-        factor = _norm_factor(x[row], eps)
-        for i in range(depth):
-            rows[row * depth + i] = x[row, i] * factor * weight[i]
+@compiled()
+def gather(x: Any, which: Any, into: Any, work: Any, phase: Any) -> None:
+    """Copy rows of `x`, those of numbers `which` `[R]`, `into` `[R, width]`; a phase of `work`."""
+    count = which.size
+    first, stop = claim(work, phase, count, count, _CLAIM)
+    while first < stop:
+        for row in range(first, stop):
+            into[row] = x[which[row]]
+        finished(work, phase, stop - first)
+        first, stop = claim(work, phase, count, count, _CLAIM)
+    await_all(work, phase, count)
+
+
+@compiled()
+def _norm(
+    x: Any, weight: Any, eps: Any, packed: Any, rows: Any, scales: Any, work: Any, phase: Any
+) -> Any:
+    count, depth = x.shape
+    first, stop = claim(work, phase, count, count, _CLAIM)
+    while first < stop:
+        for row in range(first, stop):
+            factor = _norm_factor(x[row], eps)
+            for i in range(depth):
+                rows[row * depth + i] = x[row, i] * factor * weight[i]
+        finished(work, phase, stop - first)
+        first, stop = claim(work, phase, count, count, _CLAIM)
+    await_all(work, phase, count)
     return rows, depth
 
 
-@compiled(parallel=True)
-def _norm_whole(x: Any, weight: Any, eps: Any, packed: Any, rows: Any, scales: Any) -> Any:
-    depth, levels = 2 * packed.panels.shape[1], packed.levels
-    for row in prange(x.shape[0]):
-        scale = _round_row(x[row], weight, levels, rows[row * depth : (row + 1) * depth])
-        scales[row] = scale * _norm_factor(x[row], eps)
+@compiled()
+def _norm_whole(
+    x: Any, weight: Any, eps: Any, packed: Any, rows: Any, scales: Any, work: Any, phase: Any
+) -> Any:
+    count, depth, levels = x.shape[0], 2 * packed.panels.shape[1], packed.levels
+    first, stop = claim(work, phase, count, count, _CLAIM)
+    while first < stop:
+        for row in range(first, stop):
+            scale = _round_row(x[row], weight, levels, rows[row * depth : (row + 1) * depth])
+            scales[row] = scale * _norm_factor(x[row], eps)
+        finished(work, phase, stop - first)
+        first, stop = claim(work, phase, count, count, _CLAIM)
+    await_all(work, phase, count)
     return rows, depth
 
 
-@compiled(parallel=True)
-def _whole(x: Any, packed: Any, rows: Any, scales: Any) -> Any:
-    depth, levels = 2 * packed.panels.shape[1], packed.levels
+@compiled()
+def _whole(x: Any, packed: Any, rows: Any, scales: Any, work: Any, phase: Any) -> Any:
+    count, depth, levels = x.shape[0], 2 * packed.panels.shape[1], packed.levels
     ones = np.ones(x.shape[1], np.float32)
-    for row in prange(x.shape[0]):
-        into = rows[row * depth : (row + 1) * depth]
-        scales[row] = _round_row(x[row], ones, levels, into)
+    first, stop = claim(work, phase, count, count, _CLAIM)
+    while first < stop:
+        for row in range(first, stop):
+            into = rows[row * depth : (row + 1) * depth]
+            scales[row] = _round_row(x[row], ones, levels, into)
+        finished(work, phase, stop - first)
+        first, stop = claim(work, phase, count, count, _CLAIM)
+    await_all(work, phase, count)
     return rows, depth
 
 
@@ -93,8 +137,10 @@ def _round_row(row: Any, weight: Any, levels: Any, into: Any) -> Any:
     return largest / np.float32(levels)
 
 
-@compiled(parallel=True)
-def rotate(qkv: Any, shape: Any, layer: Any, turns: Any, slots: Any, kv: Any) -> None:
+@compiled()
+def rotate(
+    qkv: Any, shape: Any, layer: Any, turns: Any, slots: Any, kv: Any, work: Any, phase: Any
+) -> None:
     """Rotary embedding of queries and keys in `qkv` `[T, ..]`; keys and values into their slots.
 
     Args:
@@ -104,13 +150,28 @@ def rotate(qkv: Any, shape: Any, layer: Any, turns: Any, slots: Any, kv: Any) ->
         turns: cosines and sines `[T, dim / 2]` for the halves of each head.
         slots: `[T]`.
         kv: the layer's keys and values `[kv_heads, slots, dim]`.
+        work: see `Work`.
+        phase: of the work, for this.
     """
+    count = qkv.shape[0]
+    first, stop = claim(work, phase, count, count, _CLAIM)
+    while first < stop:
+        _rotate_rows(qkv, shape, layer, turns, slots, kv, first, stop)
+        finished(work, phase, stop - first)
+        first, stop = claim(work, phase, count, count, _CLAIM)
+    await_all(work, phase, count)
+
+
+@compiled()
+def _rotate_rows(
+    qkv: Any, shape: Any, layer: Any, turns: Any, slots: Any, kv: Any, first: Any, stop: Any
+) -> None:
     dim, heads, kv_heads, eps = shape.dim, shape.heads, shape.kv_heads, shape.eps
     query_norm, key_norm = layer.query_norm, layer.key_norm
     keys, values = kv
     cos, sin = turns
     half = dim // 2
-    for row in prange(qkv.shape[0]):
+    for row in range(first, stop):
         for head in range(heads + kv_heads):
             part = qkv[row, head * dim : (head + 1) * dim]
             norm = query_norm if head < heads else key_norm

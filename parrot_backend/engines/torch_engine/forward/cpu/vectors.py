@@ -117,7 +117,7 @@ class Place:
     """Where elements of one type lie; row r begins r times `stride` later."""
 
     def __init__(self, code: Code, kind: Any, pointer: Any, stride: Any = None) -> None:
-        self._code, self.kind, self._pointer, self.stride = code, kind, pointer, stride
+        self._code, self.kind, self.pointer, self.stride = code, kind, pointer, stride
 
     def row(self, row: int) -> "Place":
         """Row number `row`."""
@@ -125,14 +125,14 @@ class Place:
 
     def moved(self, *elements: Any) -> "Place":
         """So many elements later."""
-        pointer = self._pointer
+        pointer = self.pointer
         for count in elements:
             pointer = self._code.b.gep(pointer, [count])
         return Place(self._code, self.kind, pointer, self.stride)
 
     def load(self, kind: Any) -> Any:
         """A scalar or a vector; no more is known than that it lies there."""
-        return self._code.b.load(self._code.b.bitcast(self._pointer, kind.as_pointer()), align=1)
+        return self._code.b.load(self._code.b.bitcast(self.pointer, kind.as_pointer()), align=1)
 
     def floats(self, lanes: int) -> Any:
         """A vector of float32, of elements of that type or of float16 kept as int16."""
@@ -144,7 +144,7 @@ class Place:
     def store(self, value: Any) -> None:
         """Write a vector."""
         self._code.b.store(
-            value, self._code.b.bitcast(self._pointer, value.type.as_pointer()), align=1
+            value, self._code.b.bitcast(self.pointer, value.type.as_pointer()), align=1
         )
 
 

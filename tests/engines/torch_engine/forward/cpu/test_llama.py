@@ -1,6 +1,9 @@
 """The compiled forward pass: transformers' logits, and the same bits however a text is computed."""
 
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -64,6 +67,17 @@ def computed(loaded: Examined, int8: bool) -> tuple[ForwardPass, Tensor]:
     return forward, expected
 
 
+@pytest.fixture(scope="module")
+def neighbours() -> Iterator[None]:
+    """One busy process for each core."""
+    loop = [sys.executable, "-c", "while True: pass"]
+    started = [subprocess.Popen(loop) for _ in os.sched_getaffinity(0)]
+    yield
+    for process in started:
+        process.kill()
+        process.wait()
+
+
 def own_logits(loaded: Examined) -> Tensor:
     loaded.model.set_attn_implementation("eager")
     with torch.inference_mode():
@@ -117,6 +131,21 @@ def test_a_token_is_the_same_bits_however_it_is_computed(
             ]
         )
         assert torch.equal(logits[1:-1], expected[start:stop])
+
+
+@pytest.mark.parametrize("threads", ["1", "2", "3"])
+@pytest.mark.usefixtures("neighbours")
+def test_a_token_is_the_same_bits_with_any_number_of_threads_on_a_busy_machine(
+    computed: tuple[ForwardPass, Tensor],
+    loaded: Examined,
+    threads: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    expected = whole_text(computed[0], loaded)
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    for _ in range(5):
+        assert torch.equal(whole_text(computed[0], loaded), expected)
 
 
 def _beginning(runs: list[Run], tokens: int) -> list[Run]:

@@ -9,11 +9,12 @@ from numba import njit
 from torch import Tensor
 from torch.nn import functional
 
-from parrot_backend.engines.torch_engine.forward.cpu.compiling import threads
 from parrot_backend.engines.torch_engine.forward.cpu.microkernels import COLUMNS, LANES
 from parrot_backend.engines.torch_engine.forward.cpu.packing import Packed, pack, side_by_side
+from parrot_backend.engines.torch_engine.forward.cpu.phases import Work
 from parrot_backend.engines.torch_engine.forward.cpu.products import ADD, GATE, STORE, product
 from parrot_backend.engines.torch_engine.forward.cpu.rows import normalized, operand
+from parrot_backend.engines.torch_engine.forward.cpu.team import together
 from parrot_backend.engines.torch_engine.forward.layer_weights import Affine
 
 ROWS = [1, 2, 5, 6, 7, 16, 200]
@@ -29,15 +30,33 @@ def whole(*shape: int, seed: int = 0) -> Tensor:
 
 
 @njit
-def _operand(x: np.ndarray, packed: Packed, rows: np.ndarray, steps: np.ndarray) -> tuple:
-    return operand(x, packed, rows, steps)
+def _operand(x: np.ndarray, packed: Packed, rows: np.ndarray, steps: np.ndarray, work: Work) -> tuple:
+    return operand(x, packed, rows, steps, work, 0)
 
 
 @njit
 def _normalized(
-    x: np.ndarray, weight: np.ndarray, packed: Packed, rows: np.ndarray, steps: np.ndarray
+    x: np.ndarray,
+    weight: np.ndarray,
+    packed: Packed,
+    rows: np.ndarray,
+    steps: np.ndarray,
+    work: Work,
 ) -> tuple:
-    return normalized(x, weight, 1e-5, packed, rows, steps)
+    return normalized(x, weight, 1e-5, packed, rows, steps, work, 0)
+
+
+@njit(nogil=True)
+def _product(
+    x: np.ndarray,
+    depth: int,
+    steps: np.ndarray,
+    packed: Packed,
+    out: np.ndarray,
+    finish: int,
+    work: Work,
+) -> None:
+    product(x, depth, steps, packed, out, finish, work, 0)
 
 
 def multiply(x: Tensor, affine: Affine, finish: int = STORE, out: Tensor | None = None) -> Tensor:
@@ -45,10 +64,10 @@ def multiply(x: Tensor, affine: Affine, finish: int = STORE, out: Tensor | None 
     packed = pack(affine)
     kind = np.float32 if affine.scales is None else np.int16
     rows, steps = np.empty(x.numel() + 4 * len(x), kind), np.ones(len(x), np.float32)
-    numbers, depth = _operand(x.numpy(), packed, rows, steps)
+    numbers, depth = _operand(x.numpy(), packed, rows, steps, Work.of(1, 1))
     width = len(packed.scales) // (2 if finish == GATE else 1)
     out = torch.empty(len(x), width) if out is None else out
-    product(numbers, depth, steps, packed, out.numpy(), finish, threads())
+    together(_product, 1, numbers, depth, steps, packed, out.numpy(), finish)
     return out
 
 
@@ -123,9 +142,9 @@ def in_steps(normed: bool) -> Callable[[Tensor], Tensor]:
         rows, steps = np.empty(x.numel() + 4 * len(x), np.int16), np.empty(len(x), np.float32)
         weight = np.full(x.shape[1], 1.5, np.float32)
         if normed:
-            numbers, depth = _normalized(x.numpy(), weight, packed, rows, steps)
+            numbers, depth = _normalized(x.numpy(), weight, packed, rows, steps, Work.of(1, 1))
         else:
-            numbers, depth = _operand(x.numpy(), packed, rows, steps)
+            numbers, depth = _operand(x.numpy(), packed, rows, steps, Work.of(1, 1))
         seen = torch.from_numpy(numbers[: depth * len(x)].reshape(len(x), depth))
         return seen[:, : x.shape[1]] * torch.from_numpy(steps)[:, None]
 
