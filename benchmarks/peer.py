@@ -33,7 +33,7 @@ class Spec:
     """How to start a peer, and the bytes that it reads per weight and per key or value.
 
     `environment` is its own under `.benchmarks`, or the one that runs this; `form` is the GGUF format
-    that it reads instead of the Hugging Face folder.
+    that it reads instead of the Hugging Face folder; `variables` are added to its process's own.
     """
 
     script: str
@@ -43,6 +43,13 @@ class Spec:
     weight_bytes: float = 4
     head_bytes: float = 4
     kv_bytes: float = 4
+    variables: tuple[tuple[str, str], ...] = ()
+
+
+def _parrot(*arguments: str, **bytes_read: float) -> Spec:
+    """With torch's threads as in an engine's process of a backend."""
+    variables = (("OMP_WAIT_POLICY", "passive"),)
+    return Spec("parrot_peer.py", arguments, variables=variables, **bytes_read)
 
 
 def _gguf(name: str, form: str, arguments: tuple[str, ...], kv_bytes: float) -> Spec:
@@ -56,10 +63,12 @@ def _llamacpp(form: str, slots: int, *unified: str) -> Spec:
 
 
 PEERS = {
-    "parrot": Spec("parrot_peer.py"),
+    "parrot": _parrot(),
     # Its keys and values are float16.
-    "parrot-int8": Spec("parrot_peer.py", ("--int8",), weight_bytes=1, head_bytes=1, kv_bytes=2),
-    "parrot-drafting": Spec("parrot_peer.py", ("--drafting",)),
+    "parrot-int8": _parrot("--int8", weight_bytes=1, head_bytes=1, kv_bytes=2),
+    "parrot-drafting": _parrot("--drafting"),
+    # As an application has it that loads the engine into its own process.
+    "parrot-int8-spinning": Spec("parrot_peer.py", ("--int8",), None, None, 1, 1, 2),
     "transformers": Spec("transformers_peer.py"),
     "vllm": Spec("vllm_peer.py", (), "vllm"),
     "vllm-all-cores": Spec("vllm_peer.py", ("--all-cores",), "vllm"),
@@ -98,6 +107,7 @@ class Peer:
             stderr=(FOLDER / f"{name}.log").open("w"),
             text=True,
             start_new_session=True,
+            env=os.environ | dict(self.spec.variables),
         )
         self.version = self._answer()["version"]
         self._signal(signal.SIGSTOP)

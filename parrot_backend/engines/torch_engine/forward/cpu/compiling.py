@@ -1,4 +1,4 @@
-"""How the kernels are compiled: by numba, once per version of this package, to run without the GIL."""
+"""How the kernels are compiled: by numba, once per version of this package."""
 
 import errno
 import hashlib

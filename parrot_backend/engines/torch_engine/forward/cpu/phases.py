@@ -30,7 +30,7 @@ _sleep = types.ExternalFunction("usleep", types.int32(types.uint32))
 
 
 class Work(NamedTuple):
-    """What the threads of a step share: how many pieces of each phase are claimed, and how many done."""
+    """What a step's threads share: of each phase, how many pieces are claimed, and how many done."""
 
     counters: np.ndarray
     threads: int

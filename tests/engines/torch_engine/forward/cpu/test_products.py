@@ -30,7 +30,9 @@ def whole(*shape: int, seed: int = 0) -> Tensor:
 
 
 @njit
-def _operand(x: np.ndarray, packed: Packed, rows: np.ndarray, steps: np.ndarray, work: Work) -> tuple:
+def _operand(
+    x: np.ndarray, packed: Packed, rows: np.ndarray, steps: np.ndarray, work: Work
+) -> tuple:
     return operand(x, packed, rows, steps, work, 0)
 
 
