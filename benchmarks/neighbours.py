@@ -87,6 +87,7 @@ def measure(peers: dict[str, list[Peer]], rounds: int, length: int) -> Times:
                     for job, count in JOBS.items():
                         taken = seconds(peers[peer][: situation.engines], count, length)
                         times.setdefault((peer, job, name), []).append(taken)
+                        print(f"{number} {name}, {peer}, {job}: {taken:.2f} s", file=sys.stderr)
     return {key: taken[1:] for key, taken in times.items()}  # the first round warms up
 
 

@@ -13,7 +13,7 @@ from parrot_backend.engines.torch_engine.forward.cpu.microkernels import (
     multiply_head,
     softmax,
 )
-from parrot_backend.engines.torch_engine.forward.cpu.phases import await_all, claim, finished
+from parrot_backend.engines.torch_engine.forward.cpu.phases import pieces
 
 # Keys and values of so many slots stay in the nearest cache while all rows pass over them.
 _SLOTS = 64
@@ -48,8 +48,7 @@ def attend(
     tiles, tile_segments = plan.tiles, plan.tile_segments
     kv_heads = keys.shape[0]
     units = (tiles.size - 1) * kv_heads
-    unit, _ = claim(work, phase, units, units, 1)
-    while unit < units:
+    for unit, _ in pieces(work, phase, units, units, 1):
         tile, head = unit // kv_heads, unit % kv_heads
         rows, stop = tiles[tile], tiles[tile + 1]
         _attend_tile(
@@ -66,9 +65,6 @@ def attend(
             scratch,
             out,
         )
-        finished(work, phase, 1)
-        unit, _ = claim(work, phase, units, units, 1)
-    await_all(work, phase, units)
 
 
 @compiled()

@@ -13,7 +13,7 @@ from parrot_backend.engines.torch_engine.forward.cpu.microkernels import (
     finish_gate,
     multiply,
 )
-from parrot_backend.engines.torch_engine.forward.cpu.phases import await_all, claim, finished
+from parrot_backend.engines.torch_engine.forward.cpu.phases import pieces
 
 # What becomes of a product: it is stored, it is added to what is there, or it is a gate (SiLU of the
 # one half of a panel, times the other).
@@ -55,8 +55,7 @@ def product(
     block = max(1, _ROWS_BYTES // (depth * x.itemsize) // TILE_ROWS) * TILE_ROWS
     blocks = (rows + block - 1) // block
     sums = _room_for_sums(panels, min(block, rows))
-    first, stop = claim(work, phase, blocks * count, count, _CLAIM)
-    while first < stop:
+    for first, stop in pieces(work, phase, blocks * count, count, _CLAIM):
         row, panel = first // count * block, first % count
         _multiply_block(
             x,
@@ -71,9 +70,6 @@ def product(
             (panel, panel + stop - first),
             sums,
         )
-        finished(work, phase, stop - first)
-        first, stop = claim(work, phase, blocks * count, count, _CLAIM)
-    await_all(work, phase, blocks * count)
 
 
 @compiled()

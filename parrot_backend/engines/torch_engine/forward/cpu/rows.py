@@ -7,7 +7,7 @@ from numba import types
 from numba.extending import overload
 
 from parrot_backend.engines.torch_engine.forward.cpu.compiling import compiled
-from parrot_backend.engines.torch_engine.forward.cpu.phases import await_all, claim, finished
+from parrot_backend.engines.torch_engine.forward.cpu.phases import pieces
 from parrot_backend.engines.torch_engine.forward.cpu.vectors import half_bits
 
 # Rows that a thread claims at a time at most.
@@ -54,13 +54,9 @@ def _operand(x: Any, packed: Any, rows: Any, scales: Any, work: Any, phase: Any)
 def gather(x: Any, which: Any, into: Any, work: Any, phase: Any) -> None:
     """Copy rows of `x`, those of numbers `which` `[R]`, `into` `[R, width]`; a phase of `work`."""
     count = which.size
-    first, stop = claim(work, phase, count, count, _CLAIM)
-    while first < stop:
+    for first, stop in pieces(work, phase, count, count, _CLAIM):
         for row in range(first, stop):
             into[row] = x[which[row]]
-        finished(work, phase, stop - first)
-        first, stop = claim(work, phase, count, count, _CLAIM)
-    await_all(work, phase, count)
 
 
 @compiled()
@@ -68,15 +64,11 @@ def _norm(
     x: Any, weight: Any, eps: Any, packed: Any, rows: Any, scales: Any, work: Any, phase: Any
 ) -> Any:
     count, depth = x.shape
-    first, stop = claim(work, phase, count, count, _CLAIM)
-    while first < stop:
+    for first, stop in pieces(work, phase, count, count, _CLAIM):
         for row in range(first, stop):
             factor = _norm_factor(x[row], eps)
             for i in range(depth):
                 rows[row * depth + i] = x[row, i] * factor * weight[i]
-        finished(work, phase, stop - first)
-        first, stop = claim(work, phase, count, count, _CLAIM)
-    await_all(work, phase, count)
     return rows, depth
 
 
@@ -85,14 +77,10 @@ def _norm_whole(
     x: Any, weight: Any, eps: Any, packed: Any, rows: Any, scales: Any, work: Any, phase: Any
 ) -> Any:
     count, depth, levels = x.shape[0], 2 * packed.panels.shape[1], packed.levels
-    first, stop = claim(work, phase, count, count, _CLAIM)
-    while first < stop:
+    for first, stop in pieces(work, phase, count, count, _CLAIM):
         for row in range(first, stop):
             scale = _round_row(x[row], weight, levels, rows[row * depth : (row + 1) * depth])
             scales[row] = scale * _norm_factor(x[row], eps)
-        finished(work, phase, stop - first)
-        first, stop = claim(work, phase, count, count, _CLAIM)
-    await_all(work, phase, count)
     return rows, depth
 
 
@@ -100,14 +88,10 @@ def _norm_whole(
 def _whole(x: Any, packed: Any, rows: Any, scales: Any, work: Any, phase: Any) -> Any:
     count, depth, levels = x.shape[0], 2 * packed.panels.shape[1], packed.levels
     ones = np.ones(x.shape[1], np.float32)
-    first, stop = claim(work, phase, count, count, _CLAIM)
-    while first < stop:
+    for first, stop in pieces(work, phase, count, count, _CLAIM):
         for row in range(first, stop):
             into = rows[row * depth : (row + 1) * depth]
             scales[row] = _round_row(x[row], ones, levels, into)
-        finished(work, phase, stop - first)
-        first, stop = claim(work, phase, count, count, _CLAIM)
-    await_all(work, phase, count)
     return rows, depth
 
 
@@ -154,12 +138,8 @@ def rotate(
         phase: of the work, for this.
     """
     count = qkv.shape[0]
-    first, stop = claim(work, phase, count, count, _CLAIM)
-    while first < stop:
+    for first, stop in pieces(work, phase, count, count, _CLAIM):
         _rotate_rows(qkv, shape, layer, turns, slots, kv, first, stop)
-        finished(work, phase, stop - first)
-        first, stop = claim(work, phase, count, count, _CLAIM)
-    await_all(work, phase, count)
 
 
 @compiled()

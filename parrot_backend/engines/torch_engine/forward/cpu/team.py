@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -20,7 +21,10 @@ def together(function: Callable[..., None], phases: int, *arguments: Any) -> Non
     """
     threads = usable_cores()
     work = Work.of(phases, threads)
-    helpers = [_pool().submit(function, *arguments, work) for _ in range(threads - 1)]
+    helpers: list[Future[None]] = []
+    with suppress(RuntimeError):  # the interpreter ends, and this thread computes alone
+        for _ in range(threads - 1):
+            helpers.append(_pool().submit(function, *arguments, work))
     function(*arguments, work)
     for helper in helpers:
         helper.cancel()
