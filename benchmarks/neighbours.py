@@ -14,6 +14,7 @@ alone, median (lowest-highest) of the rounds.
 
 import argparse
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -79,8 +80,11 @@ def seconds(engines: list[Peer], count: int, length: int) -> float:
 
 def measure(peers: dict[str, list[Peer]], rounds: int, length: int) -> Times:
     """All situations, in turn, and in each all peers."""
+    for engines in peers.values():  # warms up
+        for count in JOBS.values():
+            seconds(engines, count, length)
     times: Times = {}
-    for number in range(1 + rounds):
+    for number in range(rounds):
         for name, situation in SITUATIONS.items():
             with neighbours(situation.busy):
                 for peer in sorted(peers, reverse=number % 2 == 0):
@@ -88,7 +92,7 @@ def measure(peers: dict[str, list[Peer]], rounds: int, length: int) -> Times:
                         taken = seconds(peers[peer][: situation.engines], count, length)
                         times.setdefault((peer, job, name), []).append(taken)
                         print(f"{number} {name}, {peer}, {job}: {taken:.2f} s", file=sys.stderr)
-    return {key: taken[1:] for key, taken in times.items()}  # the first round warms up
+    return times
 
 
 def spread(numbers: list[float]) -> str:
@@ -116,6 +120,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--tokens", type=int, default=40)
     args = options.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the peers are to be ended too
     FOLDER.mkdir(exist_ok=True)
     model = resolve_model(None).path
     print(f"{machine()}, {args.rounds} rounds, {args.tokens} tokens", flush=True)
