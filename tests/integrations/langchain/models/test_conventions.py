@@ -175,10 +175,10 @@ def test_a_key_that_no_header_can_carry_is_an_error_that_names_it(
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_unknown_arguments_warn_and_go_with_the_request(kind: type) -> None:
-    with pytest.warns(UserWarning, match="^min_p, ninth: no argument") as warned:
-        llm = kind(min_p=0.1, ninth=9, model_kwargs={"user": "me"})
+    with pytest.warns(UserWarning, match="^eighth, ninth: no argument") as warned:
+        llm = kind(eighth=8, ninth=9, model_kwargs={"user": "me"})
     assert warned[0].filename == __file__
-    assert llm.model_kwargs == {"min_p": 0.1, "ninth": 9, "user": "me"}
+    assert llm.model_kwargs == {"eighth": 8, "ninth": 9, "user": "me"}
     assert llm.parameters()["ninth"] == 9
     given = {"temperature": 0.5}
     with pytest.warns(UserWarning, match="^temperature: give it as an argument"):
