@@ -12,6 +12,7 @@ from parrot_backend.resident.places import Place
 from parrot_backend.resident.records import read_record
 from parrot_backend.resident.residents import residents, stop
 from parrot_integrations.client.managed import backends, starting
+from tests.servers import eventually
 
 
 def command(place: Place, model: str) -> list[str]:
@@ -25,10 +26,16 @@ def use() -> None:
 
 
 def pid_of(model: str) -> int:
-    record = read_record(backends.backend(model).place.record)
-    assert record is not None
-    assert record.pid is not None
-    return record.pid
+    """Its process id, which one that is only starting tells soon."""
+    place, pids = backends.backend(model).place, []
+
+    def told() -> bool:
+        record = read_record(place.record)
+        pids.append(record and record.pid)
+        return pids[-1] is not None
+
+    assert eventually(told, timeout=60)
+    return pids[-1]
 
 
 def runtime_folder() -> Path:

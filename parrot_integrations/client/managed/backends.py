@@ -161,7 +161,7 @@ class ManagedBackend:
 
 
 def _remedy(record: Record | None) -> str:
-    if record is None:
+    if record is None or record.pid is None:
         return " `parrot ps` lists what runs."
     return f" `parrot stop {record.pid}` ends it.\n{starting.log_of(record)}"
 
