@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import binding, ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -42,7 +42,8 @@ class Work(NamedTuple):
         return cls(np.zeros((phases, _LINE), np.int64), threads)
 
 
-@compiled()
+# Not kept by itself but in what calls it: of a generator that is loaded, numba knows no state.
+@njit
 def pieces(work: Any, phase: Any, count: Any, among: Any, most: Any) -> Any:
     """Runs of a phase's pieces for this thread, as `(first, stop)`, each to be computed in its turn.
 
