@@ -89,23 +89,37 @@ def prepared(
     place = _place(folder, quantization)
     smallest = CpuLlama.smallest(int8=quantization is not None)
     warm_up(smallest, [LayerShape(1, smallest.shape.dim, smallest.shape.dim)])
+    if (kept := _kept(place, quantization)) is not None:
+        return kept
     examine = functools.cache(examine)
     try:
-        if not (place / _RECORD).is_file():
-            with turn(place, f"preparing {folder.name}"):
-                if not (place / _RECORD).is_file():
-                    stages.begin("preparing the model")
-                    logger.info("preparing %s (once)", folder.name)
-                    if not examine().has_kernels:
-                        return in_memory(examine())
-                    _write(examine(), folder, place)
-        used_now(place)
+        with turn(place, f"preparing {folder.name}"):
+            if (kept := _kept(place, quantization)) is not None:
+                return kept
+            stages.begin("preparing the model")
+            logger.info("preparing %s (once)", folder.name)
+            if not examine().has_kernels:
+                return in_memory(examine())
+            _write(examine(), folder, place)
     except StoreUnusableError as error:
         logger.warning("%s; so each start takes longer, and memory of its own", error.message)
         return in_memory(examine())
     examine.cache_clear()
     gc.collect()
     return _read(place, quantization)
+
+
+def _kept(place: Path, quantization: Quantization | None) -> LoadedModel | None:
+    """What is in the store, if all of it is."""
+    if not (place / _RECORD).is_file():
+        return None
+    try:
+        loaded = _read(place, quantization)
+    except Exception as error:
+        logger.warning("%s is damaged and made again: %s", place, error)
+        return None
+    used_now(place)
+    return loaded
 
 
 def in_memory(examined: "Examined") -> LoadedModel:

@@ -119,6 +119,21 @@ def test_int8_is_kept_as_well(
     assert caplog.text.count("perplexity") == 2
 
 
+@pytest.mark.parametrize("name", ["norm.npy", "layers.down.panels.npy", "tokenizer.json"])
+def test_what_is_damaged_is_made_again(
+    name: str, tiny_path: str, store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = load_model(tiny_path)
+    (file,) = (store / "prepared").glob(f"*/{name}")
+    content = file.read_bytes()
+    file.unlink()
+    file.write_bytes(content[: len(content) // 2])
+    loaded = load_model(tiny_path)
+    assert file.read_bytes() == content
+    assert "is damaged and made again" in caplog.text
+    assert torch.equal(logits(loaded.forward, loaded), logits(expected.forward, expected))
+
+
 def test_files_that_have_changed_are_prepared_anew(tiny_path: str, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_path, tmp_path / "model")
     assert load_model(str(folder)).end_tokens == {0}
