@@ -11,11 +11,16 @@ how many processes share it (PSS). *Own* is what no other process could have and
 back (private and written to). It is read at rest, behind an answer of `--tokens`, and, with `--idle`,
 when the engine has waited long enough to give back what it only needs to compute.
 
+*Scripts* name no backend. From their imports to the first token of their `ChatParrot`: the first one
+starts a backend, the others find it.
+
 `--make` writes a model of random weights in float16, in the shape of Llama 3.2 1B.
 """
 
 import argparse
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -36,6 +41,14 @@ PACKAGES = ("torch", "numba", "fastapi", "tokenizers", "transformers")
 MIB = 2**20
 IDLE_SECONDS = 70
 """A little longer than `worker.IDLE_SECONDS`."""
+
+SCRIPT = """
+import time
+from parrot_integrations.langchain import ChatParrot
+begin = time.perf_counter()
+next(ChatParrot(temperature=0, max_tokens=8).stream("What is a parrot?"))
+print(time.perf_counter() - begin)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +100,30 @@ def first_token(served: Served, tokens: int) -> float:
             if '"content"' in line and not first:
                 first = time.perf_counter() - begin
     return first
+
+
+def scripts(count: int, model: str | None, quantization: str | None) -> list[float]:
+    """Seconds to the first token of each of so many scripts, one after the other."""
+    with tempfile.TemporaryDirectory() as runtime:
+        chosen = {"PARROT_MODEL": model, "PARROT_QUANTIZATION": quantization}
+        own = {"XDG_RUNTIME_DIR": runtime, "PARROT_LINGER": "60"}
+        environment = os.environ | own | {name: value for name, value in chosen.items() if value}
+        try:
+            return [
+                float(
+                    subprocess.run(
+                        [sys.executable, "-c", SCRIPT],
+                        env=environment,
+                        stdout=subprocess.PIPE,
+                        text=True,
+                        check=True,
+                    ).stdout
+                )
+                for _ in range(count)
+            ]
+        finally:
+            stop = [sys.executable, "-m", "parrot_backend", "stop", "--all"]
+            subprocess.run(stop, env=environment, stdout=subprocess.DEVNULL, check=True)
 
 
 def make(folder: Path) -> None:
@@ -171,6 +208,9 @@ def main() -> None:
     print(f"{'warm':24}{_told(ready):>22}{_told(first):>22}")
     if args.idle:
         print(f"{'after idle':24}{'':22}{again:22.2f}")
+    script, *others = scripts(args.rounds + 1, args.model, args.quantization)
+    print(f"{'first script':24}{'':22}{script:22.2f}")
+    print(f"{'other scripts':24}{'':22}{_told(others):>22}")
     print(f"\n{'MiB':24}{'all':>9}{'server':>9}{'engine':>9}{'own':>9}")
     for when, taken in memory.items():
         print(f"{when:24}{taken}")

@@ -13,6 +13,7 @@ from parrot_backend.endpoints.lengths import characters
 from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.engines.base import ModelCard
 from parrot_backend.engines.torch_engine import TorchEngine
+from parrot_backend.engines.torch_engine.tokenizer import Tokenizer
 from parrot_backend.wire.errors import ContextLengthError
 from parrot_backend.wire.messages import ChatMessage
 from parrot_backend.wire.protocol import ChatRequest
@@ -97,14 +98,14 @@ async def test_with_the_real_tokenizer_it_takes_no_time(
     engine: TorchEngine, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is within the longest text by its characters is tokenized until the context is full."""
-    tokenizer, seen = engine._tokenizer, []
+    encode, seen = Tokenizer.encode, []
 
-    def spy(text: str, **options: Any) -> list[int]:
+    def spy(tokenizer: Tokenizer, text: str, **options: Any) -> list[int]:
         seen.append(len(text))
-        return list(type(tokenizer).encode(tokenizer, text, **options))
+        return encode(tokenizer, text, **options)
 
     asked = TOO_LONG.get(kind, lambda: LONG[kind])()
-    monkeypatch.setattr(tokenizer, "encode", spy)
+    monkeypatch.setattr(Tokenizer, "encode", spy)
     start = time.perf_counter()
     with pytest.raises(ContextLengthError):
         await anext(LocalEndpoint(engine).generate(Job(asked)))

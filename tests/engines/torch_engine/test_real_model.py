@@ -187,7 +187,7 @@ def test_two_hundred_prompts_under_everything_at_once(
     make_stepper: Callable[..., Any], loaded: LoadedModel, reference: Any
 ) -> None:
     """With and without drafts in the same batches, in little memory; neighbours come and leave."""
-    prompts = many_prompts(loaded.tokenizer([ARTICLE, *QUESTIONS, *RAW])["input_ids"])
+    prompts = many_prompts([loaded.tokenizer.encode(text) for text in (ARTICLE, *QUESTIONS, *RAW)])
     lengths = [len(prompt) for prompt in prompts]
     assert (len(prompts), min(lengths), max(lengths)) == (200, 1, 600)
     stepper = make_stepper(loaded=loaded, slots=700, max_batch=8, prefill_budget=128)
@@ -263,7 +263,7 @@ def test_forced_tokens_take_no_steps(
         "required": ["colour", "endangered"],
         "additionalProperties": False,
     }
-    grammars = Grammars(Vocabulary(loaded.tokenizer, loaded.vocabulary, loaded.end_tokens))
+    grammars = Grammars(Vocabulary(loaded.tokenizer, loaded.forward.vocabulary, loaded.end_tokens))
     answers = []
     for logprobs in (None, 1):
         stepper = make_stepper(loaded=loaded)
