@@ -12,9 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import annotated_types
 import httpx
 import platformdirs
+import pydantic
+import pydantic_core
 import pytest
+import typing_extensions
+import typing_inspection
 
 import parrot_backend
 from parrot_backend.engines.store.generation_config import generation_config
@@ -182,8 +187,18 @@ def test_a_cache_that_cannot_be_written_is_no_traceback(tmp_path):
 
 def test_without_the_backend_extra_it_says_what_to_install(tmp_path):
     """Only the base dependencies: no site-packages but what is linked here."""
-    for package in (parrot_backend, platformdirs):
-        source = Path(package.__file__).parent
+    base = (
+        parrot_backend,
+        platformdirs,
+        pydantic,
+        pydantic_core,
+        annotated_types,
+        typing_inspection,
+    )
+    for source in (
+        *(Path(package.__file__).parent for package in base),
+        Path(typing_extensions.__file__),
+    ):
         (tmp_path / source.name).symlink_to(source)
     bare = [sys.executable, "-S", "-m", "parrot_backend"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
