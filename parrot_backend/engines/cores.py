@@ -14,7 +14,8 @@ def usable_cores() -> int:
     chosen = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if chosen.isdecimal() and int(chosen) > 0:
         return int(chosen)
-    allowed = len(os.sched_getaffinity(0))
+    affinity = getattr(os, "sched_getaffinity", None)  # macOS has none
+    allowed = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, math.ceil(min(allowed, _quota())))
 
 

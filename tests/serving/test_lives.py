@@ -494,3 +494,26 @@ async def test_a_tenant_finds_nothing_of_another_s(core: ServingCore) -> None:
     one.close("mine")
     assert [each.closed for each in one.sessions()] == [True]
     assert [each.closed for each in two.sessions()] == [False]
+
+
+async def test_who_leaves_while_a_large_program_is_taken_in_ends_nothing_that_it_needs() -> None:
+    engine = ScriptedEngine()
+    core = ServingCore(LocalEndpoint(engine), Limits())
+    session = core.tenancy().open()
+    go_on = engine.hold("map")
+    await session.submit(Program(calls=[call("map", "map")]))
+    read = session.take(request("map"))
+    reading = read.read()
+    await anext(reading)
+    calls = [*(call(f"c{i}", f"{i}") for i in range(3000)), call("reduce", "{map.out}")]
+    adding = asyncio.create_task(session.submit(Program(calls=calls)))
+    graph = session._executor.graph
+    while "reduce.out" not in graph.inputs:  # noqa: ASYNC110 - there is no event of it
+        await asyncio.sleep(0)
+    assert not graph.consumers.get("map.out"), "it is in the middle"
+    await reading.aclose()
+    await adding
+    assert read.state == "running"
+    go_on.set()
+    assert await session.read_variable("reduce.out", 10) == "map"
+    await core.aclose()

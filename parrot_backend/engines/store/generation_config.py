@@ -38,17 +38,19 @@ def generation_config(
 
     Args:
         model: what is loaded: a folder, a GGUF file or a hub id.
-        source: `auto` is the model's own file, `vllm` none, so that OpenAI's values rule; anything else
-            a folder with another one.
+        source: `auto` is the model's own file, but for what can't be; `vllm` none, so that OpenAI's
+            values rule; anything else a folder with another one.
         override: fields by the file's names, instead of what it says; None takes a value off.
 
     Raises:
-        InvalidRequestError: a value is none, or an overriding field does not count.
+        InvalidRequestError: a value can't be, or an overriding field does not count.
         GGUFError, StoreError: the GGUF file can't be converted.
     """
     check_override(override := override or {})
     told, where = ({}, "") if source == "vllm" else _read(model if source == "auto" else source)
     kept = {name: value for name, value in told.items() if name not in override}
+    if source == "auto":
+        kept = {name: value for name, value in kept.items() if _can_be(name, value, where)}
     return _checked(kept, where).model_copy(update=_values(override))
 
 
@@ -83,6 +85,16 @@ def store_generation_config(config: GenerationConfig, folder: Path) -> None:
         json.dumps({**rest, "do_sample": config.temperature > 0, **ours}, indent=2) + "\n"
     )
     os.replace(fresh, folder / FILE)
+
+
+def _can_be(name: str, value: Any, where: str) -> bool:
+    """A model is of use all the same where its makers wrote what we can't follow."""
+    try:
+        _checked({name: value}, where)
+    except InvalidRequestError as error:
+        logger.warning("%s; left out", error.message)
+        return False
+    return True
 
 
 def _values(told: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,5 +144,7 @@ def _from_hub(model: str) -> Path | None:
     except EntryNotFoundError:
         return None
     except Exception as error:
-        logger.warning("%s has no %s that can be had: %s", model, FILE, str(error).splitlines()[0])
+        logger.warning(
+            "%s has no %s that can be had: %s", model, FILE, str(error).partition("\n")[0]
+        )
         return None

@@ -96,6 +96,7 @@ class Executor:
         self._json = JsonReader()
         self._missing: dict[str, int] = {}
         self._untold: list[Call] = []
+        self._linking = False
         self._reviewing = False
 
     @property
@@ -132,6 +133,8 @@ class Executor:
         self._dispatcher.admit(self._tenant, len(program.calls))
         nodes = self._take_in(checked, given)
         await self._worklist.emptied()
+        self._linking = False
+        self.review()
         far = self._analysis.reach(new) > LARGE
         place = partial(self._analysis.extend, nodes, self._is_live)
         places = await asyncio.to_thread(place) if far else place()
@@ -232,8 +235,11 @@ class Executor:
         self._events.add("call_first_token", call.id)
 
     def left(self, call: Call) -> None:
-        """Its last reader has left: it ends, where nobody else needs it."""
-        if self._needs.is_needed(call):
+        """Its last reader has left: it ends, where nobody else needs it.
+
+        While a program is being taken in, not all of those who need it can be seen.
+        """
+        if self._linking or self._needs.is_needed(call):
             self._needs.left.add(call)
         else:
             call.end("cancelled", CancelledCallError(f"the reader of '{call.id}' left it"))
@@ -277,6 +283,7 @@ class Executor:
         for name, value in given.items():
             self._write(name, value)
         self._concurrency.limit(checked.program.concurrency)
+        self._linking = True
         self._worklist.add_each(self._add_node, nodes)
         self._worklist.run()
         return nodes

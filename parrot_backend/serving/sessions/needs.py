@@ -50,8 +50,7 @@ class Needs:
                 return True
             for node in self._graph.consumers.get(name, ()):
                 if isinstance(node, SemanticCall):
-                    reader = self._planned.get(node.id)  # one that is new is yet to be there
-                    if reader is None or reader.state == "waiting":
+                    if self._planned[node.id].state == "waiting":
                         return True
                 elif node.output not in seen:
                     seen.add(node.output)

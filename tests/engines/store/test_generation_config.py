@@ -15,7 +15,7 @@ from parrot_backend.engines.store.generation_config import (
     store_generation_config,
 )
 from parrot_backend.wire.errors import InvalidRequestError
-from parrot_backend.wire.parameters import GenerationConfig
+from parrot_backend.wire.parameters import OPENAI_DEFAULTS, GenerationConfig
 from tests.engines.store.tiny_gguf import write_gguf
 
 QWEN = {
@@ -98,11 +98,13 @@ def test_overrides_win_field_by_field_and_null_takes_a_value_off(tmp_path: Path)
         ),
     ],
 )
-def test_a_value_that_is_none_is_told_with_file_and_field(
-    tmp_path: Path, told: dict[str, Any], reason: str
+def test_a_value_that_can_not_be_is_told_with_file_and_field(
+    tmp_path: Path, told: dict[str, Any], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    assert generation_config(folder(tmp_path, told)) == OPENAI_DEFAULTS, "the model's own"
+    assert f"{tmp_path / FILE}: {reason}" in caplog.text
     with pytest.raises(InvalidRequestError) as refused:
-        generation_config(folder(tmp_path, told))
+        generation_config("another", str(tmp_path))
     assert refused.value.message.startswith(f"{tmp_path / FILE}: {reason}")
     assert refused.value.param == next(iter(told))
     with pytest.raises(InvalidRequestError) as refused:

@@ -56,8 +56,14 @@ _RECORD, _TOKENIZER = "model.json", "tokenizer.json"
 # Another installed version may still want its own.
 _SUPERSEDED_SECONDS = 86400.0
 # What these make of a model is another thing in another version.
-_MADE_BY = ("transformers", "tokenizers")
-_SOURCES = ("load", "forward/layer_weights.py", "forward/cpu/llama.py", "forward/cpu/packing.py")
+_MADE_BY = ("transformers", "tokenizers", "torch")
+_SOURCES = (
+    "load",
+    "forward/layer_weights.py",
+    "forward/cpu/llama.py",
+    "forward/cpu/packing.py",
+    "tokenizer.py",
+)
 
 
 @dataclass(frozen=True, slots=True)

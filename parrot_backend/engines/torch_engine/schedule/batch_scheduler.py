@@ -91,6 +91,8 @@ class BatchScheduler:
         """Queue a sequence; the KV memory must be able to hold its tokens."""
         if sequence.interactive:
             self._interactive_at = monotonic()
+        if not self.running and not self.waiting:
+            self._planned_at = math.inf  # nobody waited meanwhile
         self._wait(sequence)
 
     def remove(self, sequence: Sequence) -> None:
@@ -156,7 +158,7 @@ class BatchScheduler:
         before, self._planned_at = self._planned_at, monotonic()
         seconds = max(0.0, self._planned_at - before)
         gained = -seconds if self._alone else _ALONE_SHARE * seconds
-        self._alone_seconds = min(self._alone_seconds + gained, _ALONE_SECONDS)
+        self._alone_seconds = min(max(0.0, self._alone_seconds + gained), _ALONE_SECONDS)
         self._alone = False
 
     def _plan_interactive(self) -> list[Work]:

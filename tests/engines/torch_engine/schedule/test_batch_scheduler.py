@@ -376,6 +376,26 @@ def test_what_somebody_waits_for_alone_has_steps_alone_but_not_for_ever(
     assert 10 <= sum(alone[10:]) < 20, "then as long as half of the time of the others"
 
 
+def test_a_night_without_work_takes_nothing_of_what_chats_have_alone(
+    make_stepper: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(batch_scheduler, "monotonic", lambda: now)
+    stepper = make_stepper()
+    for _ in range(2):
+        batch = stepper.add(prompt(1, 20), greedy(400), drafts=False)
+        while not batch.tokens:
+            stepper.step()
+        chat = stepper.add(prompt(20, 30), greedy(400), drafts=False, interactive=True)
+        stepper.step()
+        before = len(batch.tokens)
+        stepper.step()
+        assert len(batch.tokens) == before, "the chat's alone"
+        for client in (chat, batch):
+            stepper.stepper.cancel(client.sequence)
+        now += 8 * 3600
+
+
 def test_beside_what_somebody_waits_for_long_others_fill_up_a_tile(
     make_stepper: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

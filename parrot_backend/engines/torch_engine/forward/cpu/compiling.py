@@ -4,6 +4,7 @@ import errno
 import hashlib
 import logging
 import os
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from llvmlite import binding
 
 from parrot_backend.engines import stages
 from parrot_backend.engines.store.folders import (
@@ -72,11 +74,13 @@ def compiling(kind: str) -> Iterator[None]:
 
 @cache
 def _folder() -> Path | None:
-    """Of these very sources: numba itself looks at one file, and a kernel is made of several.
+    """Of these very sources, where numba looks at one file, though a kernel is made of several.
 
     Those of sources that nobody has used for long are removed. None where nothing can be kept.
     """
-    digest = hashlib.blake2b(digest_size=8)
+    # What numba keeps is of no use to another version of it, or on another processor.
+    made_by = (numba.__version__, platform.python_version(), binding.get_host_cpu_name())
+    digest = hashlib.blake2b(repr(made_by).encode(), digest_size=8)
     for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())
     folder = cache_folder() / "kernels" / digest.hexdigest()
