@@ -10,7 +10,7 @@ from parrot_backend.engines.store.folders import missing_files
 from parrot_backend.engines.torch_engine.errors import ModelLoadError
 from parrot_backend.engines.torch_engine.forward.cpu.llama import FAMILY
 from parrot_backend.engines.torch_engine.load.loaded import LoadedModel, trim
-from parrot_backend.engines.torch_engine.load.prepared import in_memory, prepared
+from parrot_backend.engines.torch_engine.load.prepared import prepared, unprepared
 from parrot_backend.engines.torch_engine.load.quality import Quantization
 from parrot_backend.wire.errors import ParrotError
 
@@ -43,7 +43,7 @@ def _loaded(path: str, quantization: Quantization | None) -> LoadedModel:
     examined = _examined(path, quantization)
     fetched = None if place is not None else _local(path)
     if fetched is None or not examined.has_kernels:
-        return in_memory(examined)
+        return unprepared(examined)
     return prepared(fetched, quantization, lambda: examined)
 
 

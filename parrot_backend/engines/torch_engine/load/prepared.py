@@ -95,27 +95,27 @@ def prepared(
     place = _place(folder, quantization)
     smallest = CpuLlama.smallest(int8=quantization is not None)
     warm_up(smallest, [LayerShape(1, smallest.shape.dim, smallest.shape.dim)])
-    if (kept := _kept(place, quantization)) is not None:
-        return kept
+    if (found := _found(place, quantization)) is not None:
+        return found
     examine = functools.cache(examine)
     try:
         with turn(place, f"preparing {folder.name}"):
-            if (kept := _kept(place, quantization)) is not None:
-                return kept
+            if (found := _found(place, quantization)) is not None:
+                return found
             stages.begin("preparing the model")
             logger.info("preparing %s (once)", folder.name)
             if not examine().has_kernels:
-                return in_memory(examine())
+                return unprepared(examine())
             _write(examine(), folder, place)
     except StoreUnusableError as error:
         logger.warning("%s; so each start takes longer, and memory of its own", error.message)
-        return in_memory(examine())
+        return unprepared(examine())
     examine.cache_clear()
     gc.collect()
     return _read(place, quantization)
 
 
-def _kept(place: Path, quantization: Quantization | None) -> LoadedModel | None:
+def _found(place: Path, quantization: Quantization | None) -> LoadedModel | None:
     """What is in the store, if all of it is."""
     if not (place / _RECORD).is_file():
         return None
@@ -128,7 +128,7 @@ def _kept(place: Path, quantization: Quantization | None) -> LoadedModel | None:
     return loaded
 
 
-def in_memory(examined: "Examined") -> LoadedModel:
+def unprepared(examined: "Examined") -> LoadedModel:
     """A model that is not kept."""
     if examined.quality is not None:
         examined.quality.tell()

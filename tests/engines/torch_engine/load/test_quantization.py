@@ -17,7 +17,7 @@ from parrot_backend.engines.torch_engine.load import quality, quantization
 from parrot_backend.engines.torch_engine.load.examined import Examined, examine
 from parrot_backend.engines.torch_engine.load.gptq import _round_group, install, quantize
 from parrot_backend.engines.torch_engine.load.loader import load_model
-from parrot_backend.engines.torch_engine.load.prepared import in_memory
+from parrot_backend.engines.torch_engine.load.prepared import unprepared
 from parrot_backend.engines.torch_engine.load.quantization import check_int8, perplexity, to_int8
 
 TEXT = [(7 * i * i + 3 * i) % 250 for i in range(160)]
@@ -95,7 +95,7 @@ def test_generations_alone_batched_in_chunks_and_with_drafts_are_equal(
     greedy = Sampling(temperature=0, max_tokens=12)
 
     def generate(budget: int, *together: list[int], drafts: bool = False) -> list[list[int]]:
-        stepper = make_stepper(loaded=in_memory(loaded), prefill_budget=budget)
+        stepper = make_stepper(loaded=unprepared(loaded), prefill_budget=budget)
         clients = [stepper.add(prompt, greedy, drafts=drafts) for prompt in together]
         stepper.run()
         return [client.tokens for client in clients]

@@ -103,10 +103,10 @@ def weights_of(model: Any, room: Room) -> Weights:
     embeddings = torch.empty(0) if tied else decoder.embed_tokens.weight
     return Weights(
         layers=_stacked([partial(_packed_layer, layer) for layer in decoder.layers], room),
-        norm=_kept(_numbers(decoder.norm.weight), room, "norm"),
-        head=_kept(pack(affine(model.lm_head)), room, "head"),
-        embeddings=_kept(_numbers(embeddings), room, "embeddings"),
-        frequencies=_kept(_numbers(decoder.rotary_emb.inv_freq), room, "frequencies"),
+        norm=_copied(_numbers(decoder.norm.weight), room, "norm"),
+        head=_copied(pack(affine(model.lm_head)), room, "head"),
+        embeddings=_copied(_numbers(embeddings), room, "embeddings"),
+        frequencies=_copied(_numbers(decoder.rotary_emb.inv_freq), room, "frequencies"),
     )
 
 
@@ -123,7 +123,7 @@ def weights_from(array: Callable[[str], np.ndarray]) -> Weights:
     return Weights(*(part(kind, name) for name, kind in Weights.__annotations__.items()))
 
 
-def in_memory(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+def array_in_memory(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
     """Room for an array in this process's own memory; see `Room`."""
     return np.empty(shape, dtype)
 
@@ -151,7 +151,7 @@ class CpuLlama:
     @classmethod
     def of(cls, model: Any) -> "CpuLlama":
         """The same as a transformers model that `is_llama` and `fits_kernels`, in memory of its own."""
-        return cls(numbers_of(model), weights_of(model, in_memory))
+        return cls(numbers_of(model), weights_of(model, array_in_memory))
 
     @classmethod
     def smallest(cls, *, int8: bool) -> "CpuLlama":
@@ -178,7 +178,7 @@ class CpuLlama:
             dim=dim,
         )
         weights = Weights(
-            layers=_stacked([partial(_packed, layer)], in_memory),
+            layers=_stacked([partial(_packed, layer)], array_in_memory),
             norm=np.ones(width, np.float32),
             head=pack(product(width, width)),
             embeddings=np.empty(0, np.float32),
@@ -276,11 +276,11 @@ def _fill(stacked: Any, index: int, part: Any) -> None:
         stacked[index] = part
 
 
-def _kept(part: Any, room: Room, name: str) -> Any:
+def _copied(part: Any, room: Room, name: str) -> Any:
     """Of a single part, its arrays in their room; a number stays one."""
     if isinstance(part, tuple):
         named = zip(type(part)._fields, part, strict=True)  # type: ignore[attr-defined]
-        return type(part)(*(_kept(each, room, f"{name}.{of}") for of, each in named))
+        return type(part)(*(_copied(each, room, f"{name}.{of}") for of, each in named))
     array = room(name, np.shape(part), np.asarray(part).dtype)
     array[...] = part
     return array if array.ndim else array.item()
