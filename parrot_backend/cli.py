@@ -309,7 +309,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         default="auto",
         help="what rules where a request names no temperature, top_p, top_k, min_p, "
-        "repetition_penalty or max_tokens: the model's own generation_config.json (auto), that of "
+        "penalty or max_tokens: the model's own generation_config.json (auto), that of "
         "another folder, or OpenAI's values (vllm) (default: %(default)s)",
     )
     add(

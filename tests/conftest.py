@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,8 @@ def no_backend_is_left() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("XDG_RUNTIME_DIR", str(folder))
         environment.setenv("PARROT_LINGER", "5")
+        # Engines of the tests are found by processes that import nothing from the current folder.
+        environment.setenv("PYTHONPATH", str(Path(__file__).parents[1]), prepend=os.pathsep)
         yield
         residents.stop_those_in(folder)
     shutil.rmtree(folder)

@@ -22,11 +22,11 @@ T = TypeVar("T")
 def applied(request: GenerationParameters, defaults: GenerationConfig) -> GenerationConfig:
     """How a request is generated: as it says, and where it does not, as the model's defaults say.
 
-    But for their repetition penalty, which only free text has: in JSON, names, numbers and brackets
-    come again by need, and where those of the prompt are penalized, other ones take their place.
+    But for their penalties, which only free text has: in JSON, names, numbers and brackets come again
+    by need, and where they are penalized, other ones take their place.
     """
     structured = request.response_format or request.structured_outputs or may_call(request)
-    kept = {"repetition_penalty": 1.0} if structured else {}
+    kept = {"repetition_penalty": 1.0, "frequency_penalty": 0.0} if structured else {}
     asked = {name: getattr(request, name) for name in GenerationConfig.model_fields}
     said = {name: value for name, value in asked.items() if value is not None}
     return defaults.model_copy(update=kept | said)
@@ -41,7 +41,7 @@ def sampling_of(request: GenerationParameters, defaults: GenerationConfig) -> Sa
         top_k=max(config.top_k, 0),
         min_p=config.min_p,
         presence_penalty=_or(request.presence_penalty, 0.0),
-        frequency_penalty=_or(request.frequency_penalty, 0.0),
+        frequency_penalty=config.frequency_penalty,
         repetition_penalty=config.repetition_penalty,
         logit_bias=_or(request.logit_bias, {}),
         logprobs=_or(request.top_logprobs, 0) if request.logprobs else None,

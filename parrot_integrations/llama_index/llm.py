@@ -50,7 +50,8 @@ class Parrot(FunctionCallingLLM):
         temperature: sampling temperature; 0 is greedy, None the model's own default.
         max_tokens: most tokens to generate. Always sent, because LlamaIndex packs prompts so that
             this many tokens are left for the answer.
-        top_p, top_k, seed, stop: nucleus, most likely tokens, seed, stop strings.
+        top_p, top_k, min_p, frequency_penalty, presence_penalty, repetition_penalty, seed, stop: as in
+            the request; None the model's own default.
         additional_kwargs: further fields of the request, as they are.
         context_window: tokens of prompt and answer together; None to ask the backend.
         base_url: address of the backend; defaults to PARROT_BASE_URL, and without either a managed
@@ -81,6 +82,16 @@ class Parrot(FunctionCallingLLM):
     max_tokens: int = Field(default=256, gt=0, description="Most tokens to generate.")
     top_p: float | None = Field(default=None, description="Nucleus of the sampled tokens.")
     top_k: int | None = Field(default=None, description="Sample from this many tokens.")
+    min_p: float | None = Field(default=None, description="Least part of the likeliest token.")
+    frequency_penalty: float | None = Field(
+        default=None, description="Penalty of a generated token, for each time that it came."
+    )
+    presence_penalty: float | None = Field(
+        default=None, description="Penalty of tokens that were generated."
+    )
+    repetition_penalty: float | None = Field(
+        default=None, description="Divides tokens that were generated or in the prompt."
+    )
     seed: int | None = Field(default=None, description="Seed of the random numbers.")
     stop: list[str] | None = Field(default=None, description="Strings that end the answer.")
     additional_kwargs: dict[str, Any] = Field(
@@ -232,6 +243,10 @@ class Parrot(FunctionCallingLLM):
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
             "top_p": self.top_p,
+            "min_p": self.min_p,
+            "frequency_penalty": self.frequency_penalty,
+            "presence_penalty": self.presence_penalty,
+            "repetition_penalty": self.repetition_penalty,
             "top_k": self.top_k,
             "seed": self.seed,
             "stop": self.stop,

@@ -427,3 +427,11 @@ def test_a_body_that_grows_over_the_limit_is_refused(http: httpx.Client) -> None
     answer = http.post("/v1/chat/completions", content=body(), headers=headers)
     assert answer.status_code == 413
     assert "100000 bytes" in answer.json()["error"]["message"]
+
+
+def test_a_body_that_is_not_said_to_be_json_is_told_which_header_is_missing(
+    http: httpx.Client,
+) -> None:
+    answer = http.post("/v1/chat/completions", content=b'{"messages": []}')
+    assert answer.status_code == 400
+    assert "Content-Type: application/json" in answer.json()["error"]["message"]

@@ -115,7 +115,7 @@ class Bodies:
 
 
 class _Body:
-    """One body; of JSON each chunk is decoded as it comes, and only its text is kept."""
+    """One body; each chunk is decoded as it comes, and only its text is kept."""
 
     def __init__(self, *, is_json: bool) -> None:
         self.is_json = is_json
@@ -123,19 +123,20 @@ class _Body:
         self._digest = hashlib.sha256()
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self._texts: list[str] = []
-        self._chunks: list[bytes] = []
 
     def add(self, chunk: bytes, *, last: bool) -> None:
         """Keep a chunk.
 
         Raises:
-            InvalidRequestError: it is no text.
+            InvalidRequestError: it is no text, or not said to be JSON.
         """
         self.size += len(chunk)
         self._digest.update(chunk)
-        if not self.is_json:
-            self._chunks.append(chunk)
-            return
+        if not self.is_json and chunk:
+            raise InvalidRequestError(
+                "the body is not said to be JSON: send it with the header "
+                "'Content-Type: application/json'"
+            )
         try:
             self._texts.append(self._decoder.decode(chunk, last))
         except UnicodeDecodeError:
@@ -146,13 +147,8 @@ class _Body:
         """Equal for equal bodies."""
         return self._digest.digest()
 
-    def take_bytes(self) -> bytes:
-        """What is no JSON, which is kept no longer."""
-        chunks, self._chunks = self._chunks, []
-        return b"".join(chunks)
-
     def take_text(self) -> str:
-        """What is JSON, which is kept no longer."""
+        """All of it, which is kept no longer."""
         texts, self._texts = self._texts, []
         return "".join(texts)
 
@@ -180,10 +176,8 @@ class BodyRoute(APIRoute):
                 await http.is_disconnected()  # so that uvicorn reads on, and notices who leaves
                 http.state.body_digest = body.digest
                 read = _Read(http, b"", None)
-                if body.is_json and body.size:
+                if body.size:
                     read = _Read(http, b"json", await bodies.decoded(body, kind))
-                elif body.size:
-                    read = _Read(http, body.take_bytes(), None)
                 return await handle(read)
 
         return read_first

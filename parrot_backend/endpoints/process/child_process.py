@@ -42,7 +42,8 @@ class ChildProcess:
         try:
             process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own module; it takes no time
                 [
-                    *(sys.executable, "-m", CHILD),
+                    # Nothing is imported from where we were started.
+                    *(sys.executable, "-P", "-m", CHILD),
                     *("--channel", str(theirs.fileno()), "--lifeline", str(watched)),
                     *("--heartbeat", str(heartbeat_seconds)),
                     *("--factory", recipe.factory, "--options", json.dumps(dict(recipe.options))),

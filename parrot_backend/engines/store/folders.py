@@ -133,15 +133,23 @@ def forget_unused(store: Path, unwanted: Callable[[Path], bool] = lambda _: Fals
                 entry.unlink()
 
 
+def _remove(path: Path) -> None:
+    """Whatever it is."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
 def workshop(folder: Path) -> Iterator[Path]:
     """A folder to work in; what the block leaves in its `model` becomes `folder`, unless it fails."""
     staging = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(staging, ignore_errors=True)
+    _remove(staging)
     staging.mkdir(parents=True)
     try:
         yield staging
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         os.replace(staging / "model", folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -1,7 +1,7 @@
 """A model's `generation_config.json`: how it generates where a request does not say. As vLLM has it.
 
-Of the file six fields count (`_FIELDS`); `do_sample` does not, for whoever wants the best token each
-time asks for temperature 0. Imports nothing heavy.
+Of the file the fields of `_FIELDS` count, of which vLLM knows all but `frequency_penalty`; `do_sample`
+does not, for whoever wants the best token each time asks for temperature 0. Imports nothing heavy.
 """
 
 import json
@@ -27,6 +27,7 @@ _FIELDS = {
     "top_k": "top_k",
     "min_p": "min_p",
     "repetition_penalty": "repetition_penalty",
+    "frequency_penalty": "frequency_penalty",
     "max_new_tokens": "max_tokens",
 }
 
@@ -119,7 +120,7 @@ def _read(model: str) -> tuple[dict[str, Any], str]:
         return {}, ""
     try:
         told = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidRequestError(f"can't read {file}: {error}") from None
     if not isinstance(told, dict):
         raise InvalidRequestError(f"{file} holds no JSON object")

@@ -213,7 +213,8 @@ class ChatParrot(BaseChatParrot):
                 "top_p": 0.9,
                 "top_k": 0,
                 "min_p": 0.0,
-                "repetition_penalty": 1.15,
+                "repetition_penalty": 1.0,
+                "frequency_penalty": 0.3,
                 "max_tokens": 64,
             },
         }

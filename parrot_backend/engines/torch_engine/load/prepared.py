@@ -193,7 +193,7 @@ def _is_superseded(record: _Record, entry: Path) -> bool:
     try:
         other = json.loads(file.read_text())
         source, alike = other["source"], (other["quality"] is None) == (record.quality is None)
-    except (ValueError, LookupError):
+    except (ValueError, LookupError, TypeError):
         return True
     old = time.time() - entry.stat().st_mtime > _SUPERSEDED_SECONDS
     return not Path(source).is_dir() or (source == record.source and alike and old)

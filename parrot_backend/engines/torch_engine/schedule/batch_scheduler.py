@@ -178,7 +178,7 @@ class BatchScheduler:
         self._alone = bool(rest) and self._alone_seconds > 0
         if self._alone:
             return works
-        left = -sum(work.count for work in works) % TILE_ROWS or 1
+        left = -sum(work.count for work in works) % TILE_ROWS or TILE_ROWS
         works += (others := self._plan_decodes([s for s in rest if s.decoding][:left]))
         if left > len(others):
             works += self._plan_prefills(left - len(others), interactive=False)
@@ -301,6 +301,8 @@ class BatchScheduler:
             if not other.decoding
             and other.tenant == sequence.tenant
             and other.priority >= sequence.priority
+            # Who has steps alone does not wait for who has none meanwhile.
+            and other.interactive >= sequence.interactive
         )
 
     def _start(self, sequence: Sequence, holding: Holding) -> None:

@@ -33,3 +33,7 @@ def together(function: Callable[..., None], phases: int, *arguments: Any) -> Non
 @cache
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count(), "parrot-compute")
+
+
+# A forked child has the pool and none of its threads: what was submitted would wait for ever, and grow.
+os.register_at_fork(after_in_child=_pool.cache_clear)
