@@ -121,6 +121,7 @@ def _serve_resident(args: argparse.Namespace) -> None:
 
     residency = Residency(Place(args.resident.parent, args.resident.name), args.linger)
     with server.bind_unix(str(residency.place.socket)) as sock:
+        residency.bound()
         endpoint = ProcessEndpoint(
             _recipe(args),
             hang_seconds=args.hang_timeout,
@@ -131,7 +132,7 @@ def _serve_resident(args: argparse.Namespace) -> None:
             sock,
             start=endpoint.start,
             on_ready=lambda: residency.ready(endpoint.card.model.name),
-            unwanted=residency.unused,
+            unwanted=lambda is_busy: residency.unused(is_busy, lambda: endpoint.state == "failed"),
             grace_seconds=RESIDENT_GRACE_SECONDS,
         )
     residency.end()

@@ -11,6 +11,7 @@ import signal
 import socket
 import stat
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from types import FrameType
 from typing import cast
 
@@ -18,6 +19,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from parrot_backend.api.access.connections import ACCEPTED_AT_ONCE, Connections, answer_unread
+from parrot_backend.resident.places import is_same
 from parrot_backend.wire.errors import ParrotError
 
 logger = logging.getLogger(__name__)
@@ -84,6 +86,12 @@ def _remove_stale(path: str) -> None:
             os.unlink(path)
 
 
+def _unlink(path: Path, ours: os.stat_result) -> None:
+    """Take our socket away, unless it has gone, or another's is in its place."""
+    if is_same(path, ours):
+        path.unlink(missing_ok=True)
+
+
 def _not_bound(error: OSError, address: str) -> StartError:
     if error.errno == errno.EADDRINUSE:
         return StartError(f"{address} is in use: end what uses it or choose another")
@@ -148,7 +156,10 @@ class _Server(uvicorn.Server):
         self._waiting = asyncio.create_task(self._until_unwanted(), name="until unwanted")
 
     async def _until_unwanted(self) -> None:
-        await self._unwanted(lambda: bool(self.server_state.tasks))
+        try:
+            await self._unwanted(lambda: bool(self.server_state.tasks))
+        except Exception:
+            logger.exception("ending: can't tell whether anybody wants the server")
         self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -251,6 +262,7 @@ def run(
 
     with contextlib.ExitStack() as address:
         if url.startswith("unix:"):
-            address.callback(os.unlink, url.removeprefix("unix:"))
+            path = Path(url.removeprefix("unix:"))
+            address.callback(_unlink, path, path.stat())
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(serve())

@@ -87,6 +87,17 @@ def places() -> Iterator[Place]:
             yield Place(folder, record.stem)
 
 
+def is_same(path: Path, known: os.stat_result) -> bool:
+    """Whether the file that was known by this path is still there, and not another in its place.
+
+    Its inode is no other's as long as somebody has it open, as who has bound a socket does.
+    """
+    try:
+        return os.path.samestat(path.stat(), known)
+    except OSError:
+        return False
+
+
 def _candidates() -> Iterator[Path]:
     runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or os.devnull)
     if runtime.is_dir() and runtime.stat().st_uid == os.geteuid():  # under sudo it is another's

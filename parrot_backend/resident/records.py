@@ -16,6 +16,7 @@ class Record:
         log: file with what it writes.
         started: when, in seconds since 1970.
         pid: of its process, once that runs.
+        born: see `birth`, of its process.
         ready: whether it has come up.
         stage: what it does meanwhile, in one or two words.
         done: bytes or pieces of `total`, where the stage can tell.
@@ -26,10 +27,27 @@ class Record:
     log: str
     started: float
     pid: int | None = None
+    born: int | None = None
     ready: bool = False
     stage: str = "starting"
     done: int = 0
     total: int = 0
+
+    @property
+    def lives(self) -> bool:
+        """Whether its process id is still its own."""
+        return self.pid is not None and birth(self.pid) == self.born
+
+
+def birth(pid: int) -> int | None:
+    """When the process began, in ticks: a later one with the same id has another birth.
+
+    None where there is no such process, or only Linux could tell.
+    """
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return None
 
 
 def read_record(path: Path) -> Record | None:

@@ -1,12 +1,14 @@
 """The backends that run, for `parrot ps`, and how one is stopped."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +21,6 @@ Answer = Literal["yes", "not yet", "silence"]
 _ANSWER_SECONDS = 1.0
 _END_SECONDS = 10.0
 _LOOK_SECONDS = 0.05
-_HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Resident:
     """A backend that lives.
 
     Attributes:
-        state: `ready`, the stage of its start, or that it doesn't answer.
+        state: the stage of its start, then that of its endpoint, or that it doesn't answer.
         users: processes that use it; None where the system can't tell.
         memory: bytes, of it and its engine, what they share counted once; None as for `users`.
     """
@@ -53,13 +54,16 @@ def stop(resident: Resident) -> None:
     pid = resident.record.pid
     if pid is None:
         raise OSError(f"the backend for {resident.record.model} is only starting: try again")
+    if is_held(resident.place.lock) and not resident.record.lives:
+        raise OSError(f"process {pid} is not the backend for {resident.record.model}: try again")
     for sent, seconds in ((signal.SIGTERM, _END_SECONDS), (signal.SIGKILL, _END_SECONDS)):
-        # The lock that is held says that this is still its process id, and its group's: it leads one.
-        if not is_held(resident.place.lock):
+        # An id may be another process's by now, so it is looked at before each signal. It is that of
+        # its group as well, which it leads.
+        if not _runs(resident):
             break
         with contextlib.suppress(ProcessLookupError):
             (os.kill if sent == signal.SIGTERM else os.killpg)(pid, sent)
-        if _freed(resident.place.lock, seconds):
+        if _ended(resident, seconds):
             break
     else:
         raise OSError(f"the backend with process id {pid} does not end")
@@ -71,16 +75,26 @@ def answer(path: Path, seconds: float) -> Answer:
 
     That it can be connected to says little: for one that hangs, the kernel takes the connection.
     """
-    with socket.socket(socket.AF_UNIX) as asking:
-        asking.settimeout(seconds)
-        try:
-            asking.connect(str(path))
-            asking.sendall(_HEALTH)
-            return "yes" if asking.recv(16) else "not yet"
-        except (TimeoutError, BlockingIOError):  # the latter where too many wait already
-            return "silence"
-        except OSError:
-            return "not yet"
+    try:
+        _asked(path, "/health", seconds)
+    except (TimeoutError, BlockingIOError):  # the latter where too many wait already
+        return "silence"
+    except (OSError, HTTPException):
+        return "not yet"
+    return "yes"
+
+
+def _asked(path: Path, what: str, seconds: float) -> bytes:
+    """What a backend answers."""
+    with (
+        socket.socket(socket.AF_UNIX) as sock,
+        contextlib.closing(HTTPConnection("localhost")) as asking,
+    ):
+        sock.settimeout(seconds)
+        sock.connect(str(path))
+        asking.sock = sock
+        asking.request("GET", what)
+        return asking.getresponse().read()
 
 
 def _resident(place: Place) -> Resident | None:
@@ -92,8 +106,12 @@ def _resident(place: Place) -> Resident | None:
 
 
 def _state(place: Place, record: Record) -> str:
-    if answer(place.socket, _ANSWER_SECONDS) == "silence":
+    try:
+        return str(json.loads(_asked(place.socket, "/ready", _ANSWER_SECONDS))["status"])
+    except (TimeoutError, BlockingIOError):
         return "not answering"
+    except (OSError, HTTPException, ValueError, TypeError, LookupError):
+        pass  # it is starting, or ending
     if record.total and not record.ready:
         return f"{record.stage} {100 * record.done // record.total}%"
     return record.stage
@@ -107,9 +125,14 @@ def _clear(place: Place) -> None:
         os.close(held)
 
 
-def _freed(lock: Path, seconds: float) -> bool:
+def _runs(resident: Resident) -> bool:
+    """Whether its lock is held, and not by who starts another or only looks."""
+    return is_held(resident.place.lock) and resident.record.lives
+
+
+def _ended(resident: Resident, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
-    while is_held(lock):
+    while _runs(resident):
         if time.monotonic() > deadline:
             return False
         time.sleep(_LOOK_SECONDS)

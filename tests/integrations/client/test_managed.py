@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import pty
+import resource
 import shutil
 import signal
 import socket
@@ -16,7 +17,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ import pytest
 from parrot_backend.resident import places, residents
 from parrot_backend.resident.locks import hold, is_held
 from parrot_backend.resident.records import Record, read_record, write_record
+from parrot_backend.resident.residency import Residency
 from parrot_integrations.client import ParrotClient, managed
 from parrot_integrations.client.errors import BackendLostError, BackendStartError
 from parrot_integrations.client.managed import backends, starting, telling
@@ -531,3 +533,83 @@ def test_an_unknown_model_is_told_as_the_backend_tells_it(monkeypatch):
     monkeypatch.undo()
     with pytest.raises(BackendStartError, match="no model 'no-such-model'"):
         managed.base_url("no-such-model")
+
+
+# What is told of others
+
+
+@pytest.fixture
+def bystander():
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process
+        process.kill()
+
+
+def test_stop_leaves_a_process_alone_that_has_a_dead_ones_id(bystander):
+    place = starting.place_of(MODEL)
+    told = Record(MODEL, "0", "/no/log", 0.0, pid=bystander.pid, born=1, ready=True)
+    write_record(place.record, told)
+    lock = hold(place.lock)  # as who starts another does
+    try:
+        stopped = parrot("stop")
+    finally:
+        os.close(lock)
+    assert f"process {bystander.pid} is not the backend for {MODEL}: try again" in stopped.stderr
+    assert stopped.stderr.count("\n") == 1
+    assert bystander.poll() is None
+
+
+@contextmanager
+def staying(place: places.Place, linger: float) -> Iterator[Residency]:
+    write_record(place.record, Record(MODEL, "0", "/no/log", 0.0))
+    residency = Residency(place, linger)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(place.socket))
+        residency.bound()
+        yield residency
+
+
+async def test_one_whose_place_another_has_taken_ends_and_takes_nothing_of_it(runtime, caplog):
+    place = places.Place(runtime / "RUNTIME_DIR", "key")
+    with staying(place, 600) as old:
+        for file in (place.socket, place.record):
+            file.unlink()
+        with staying(place, 600):
+            told = Record(MODEL, "0", "/no/log", 0.0, pid=1, born=1)
+            write_record(place.record, told)
+            with caplog.at_level(logging.INFO):
+                await asyncio.wait_for(old.unused(lambda: False), 5)
+            old.end()
+            assert f"{place.socket} is gone" in caplog.text
+            assert read_record(place.record) == told
+
+
+async def test_one_that_cannot_open_files_for_a_while_is_taken_as_used(runtime, monkeypatch):
+    place = places.Place(runtime / "RUNTIME_DIR", "key")
+    with staying(place, 0.2) as residency:
+        until_unused = asyncio.create_task(residency.unused(lambda: False))
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+        try:
+            await asyncio.sleep(0.5)
+            assert not until_unused.done()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        await asyncio.wait_for(until_unused, 5)
+
+
+def test_one_whose_engine_has_failed_for_good_is_told_and_makes_way(runtime, monkeypatch):
+    mark = runtime / "mark"
+    monkeypatch.setenv("MARK", str(mark))
+    monkeypatch.setenv("PARROT_LINGER", "600")
+    with client("works_once_here") as mine:
+        assert text_of(mine.chat(asking("abc"))) == "cba"
+        pid = helper.pid_of("works_once_here")
+        log = Path(read_record(backends.backend("works_once_here").place.record).log)
+        for child in family(pid) - {pid}:
+            os.kill(child, signal.SIGKILL)
+        assert eventually(lambda: [each.state for each in residents.residents()] != ["ready"])
+        assert eventually(lambda: is_gone(pid), timeout=PATIENCE)
+        assert "ending: the engine has failed" in log.read_text()
+        mark.unlink()
+        assert text_of(mine.chat(asking("abc"))) == "cba"
