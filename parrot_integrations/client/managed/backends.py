@@ -12,8 +12,10 @@ import threading
 import time
 from concurrent.futures import Future
 from contextlib import suppress
+from pathlib import Path
 
 from parrot_backend.resident.locks import hold, is_held
+from parrot_backend.resident.places import Place
 from parrot_backend.resident.records import Record, read_record
 from parrot_backend.resident.residents import answer
 from parrot_integrations.client.errors import BackendStartError
@@ -23,6 +25,7 @@ from parrot_integrations.client.managed.telling import Telling
 _LOOK_SECONDS = 0.05
 _FIRST_PATIENCE, _LAST_PATIENCE = 1.0, 8.0
 _END_SECONDS = 0.5
+_REFUSAL_SECONDS = 10.0
 
 
 class ManagedBackend:
@@ -46,15 +49,19 @@ class ManagedBackend:
         self._lock = threading.Lock()
         self._waiting: Future[str] | None = None
         self._answering: tuple[int, int] | None = None
+        self._record: Record | None = None
+        self._losing = threading.Lock()
+        self._loss: tuple[tuple[int, int] | None, float, str] = None, 0.0, ""
         self._process: subprocess.Popen[bytes] | None = None
         self._users: int | None = None
 
     def is_up(self) -> bool:
         """Whether the one that we know lives: a few system calls, for every request asks."""
-        with _lock:
+        with _lock, suppress(OSError):  # the folder goes just now
             return (known := self._answering) is not None and (
                 known == self._socket() and is_held(self.place.lock)
             )
+        return False
 
     def address(self) -> "Future[str]":
         """Its address, once it answers; a `BackendStartError` where it does not come up."""
@@ -70,20 +77,37 @@ class ManagedBackend:
             return self._waiting
 
     def loss(self) -> str:
-        """What became of it, for whom it was answering; it is just about to be gone."""
-        record = read_record(self.place.record)
+        """What became of it, for whom it was answering; it is just about to be gone.
+
+        Found out once for all whom it was answering: it may take a moment.
+        """
+        with self._losing:
+            which, until, told = self._loss
+            if self._answering is None or which != self._answering or time.monotonic() > until:
+                which, (lives, told) = self._answering, self._find_loss()
+                until = time.monotonic() + _END_SECONDS if lives else float("inf")
+                self._loss = which, until, told
+            return told
+
+    def _find_loss(self) -> tuple[bool, str]:
+        record = self._record
         deadline = time.monotonic() + _END_SECONDS
         while (lives := self.is_up()) and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS)
         how = "closed the connection" if lives else self._how_it_ended(record)
         told = f"The managed backend {how} before the answer was complete; "
         told += "`parrot ps` says how it is." if lives else "the next request starts another."
-        return told if record is None else f"{told} {starting.log_of(record)}"
+        return lives, told if record is None else f"{told} {starting.log_of(record)}"
 
     def _wait(self, address: "Future[str]") -> None:
         telling = Telling()
         try:
             self._find_or_start(telling)
+        except OSError as error:
+            telling.close()
+            address.set_exception(
+                BackendStartError(f"The managed backend can't be reached or started: {error}.")
+            )
         except Exception as error:  # whoever waits for the address must learn of any failure
             telling.close()
             address.set_exception(error)
@@ -100,14 +124,14 @@ class ManagedBackend:
         deadline = time.monotonic() + timeout
         patience = _FIRST_PATIENCE
         awaited: Record | None = None
+        refusing, refused = None, 0.0
         while True:
-            if self._users is None:  # until this process ends
-                self._users = hold(self.place.users, shared=True)
+            self._use_place()
             self._start_unless(awaited)
             record, found = read_record(self.place.record), self._socket()
             heard = answer(self.place.socket, patience) if self._users is not None else "not yet"
             if heard == "yes":
-                self._answering = found
+                self._answering, self._record = found, record
                 return
             patience *= 2 if heard == "silence" else 1
             if patience > _LAST_PATIENCE:
@@ -117,10 +141,34 @@ class ManagedBackend:
                     f"The managed backend was not ready after {timeout:g} s, and goes on; "
                     f"PARROT_START_TIMEOUT sets that time.{_remedy(record)}"
                 )
+            if heard != "not yet" or record is None or not record.ready:
+                refusing = None
+            elif refusing != record:
+                refusing, refused = record, time.monotonic()
+            elif time.monotonic() > refused + _REFUSAL_SECONDS:
+                raise BackendStartError(
+                    f"The managed backend says it is ready, and takes no connections at "
+                    f"{self.place.socket}: it hangs in its end, or is another machine's. "
+                    f"`parrot stop {record.pid}` ends it."
+                )
             if record is not None:
                 awaited = awaited if record.ready else record
                 telling.tell(record, "not answering" if heard == "silence" else None)
             time.sleep(_LOOK_SECONDS)
+
+    def _use_place(self) -> None:
+        """Hold the users' lock, until this process ends, where one looks for it now.
+
+        The folder goes with the last login of its user, or old files are cleared away in it.
+        """
+        if not self.place.folder.is_dir():
+            self.place = Place(starting.folder(), self.place.key)
+            self.base_url = self.place.url
+        if self._users is not None and not _is_open(self._users, self.place.users):
+            os.close(self._users)
+            self._users = None
+        if self._users is None:
+            self._users = hold(self.place.users, shared=True)
 
     def _start_unless(self, awaited: Record | None) -> None:
         """Start one where none lives, unless the one that we have waited for is what died.
@@ -160,13 +208,21 @@ class ManagedBackend:
         return f"was killed by {signal.Signals(-code).name}{memory}"
 
 
+def _is_open(descriptor: int, path: Path) -> bool:
+    """Whether the file is still at that path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
+
+
 def _remedy(record: Record | None) -> str:
     if record is None or record.pid is None:
         return " `parrot ps` lists what runs."
     return f" `parrot stop {record.pid}` ends it.\n{starting.log_of(record)}"
 
 
-_backends: dict[tuple[int, str | None], ManagedBackend] = {}
+_backends: dict[tuple[int, str], ManagedBackend] = {}
 _lock = threading.Lock()
 
 
@@ -177,7 +233,7 @@ def backend(model: str | None = None) -> ManagedBackend:
         model: name or folder of the model; None for PARROT_MODEL, or the backend's own default.
     """
     # Keyed by process: a forked child has none of the threads that its parent waits with.
-    key = os.getpid(), starting.named_model(model)
+    key = os.getpid(), starting.full_name(model)
     with _lock:
         if (known := _backends.get(key)) is None:
             known = _backends[key] = ManagedBackend(key[1])
@@ -202,9 +258,18 @@ async def abase_url(model: str | None = None) -> str:
 
 def loss(url: str) -> str | None:
     """What became of the managed backend at this address; None where it is none."""
+    return None if (known := _known(url)) is None else known.loss()
+
+
+async def aloss(url: str) -> str | None:
+    """As `loss`, without blocking the event loop."""
+    return None if (known := _known(url)) is None else await asyncio.to_thread(known.loss)
+
+
+def _known(url: str) -> ManagedBackend | None:
     for (process, _), known in list(_backends.items()):
         if process == os.getpid() and known.base_url == url:
-            return known.loss()
+            return known
     return None
 
 

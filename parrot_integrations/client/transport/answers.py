@@ -1,8 +1,8 @@
 """What came back over HTTP: read as the operation wants it, or raised as one of our errors."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Literal, TypeVar
 
 import httpx
 
@@ -11,6 +11,7 @@ from parrot_integrations.client.errors import (
     BackendConnectionError,
     BackendLostError,
     BackendTimeoutError,
+    ParrotError,
     ServerError,
     error_from_detail,
 )
@@ -53,25 +54,40 @@ def translated(root: str) -> Iterator[None]:
     """Raises httpx's exceptions as ours, with what to do about them, or what became of the backend."""
     try:
         yield
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        _raise_if_managed(root, error)
-        raise BackendConnectionError(
+    except httpx.RequestError as error:
+        raise _translation(root, error, _is_loss(error) and managed.loss(root)) from error
+
+
+@asynccontextmanager
+async def atranslated(root: str) -> AsyncIterator[None]:
+    """As `translated`, without blocking the event loop."""
+    try:
+        yield
+    except httpx.RequestError as error:
+        raise _translation(root, error, _is_loss(error) and await managed.aloss(root)) from error
+
+
+def _is_loss(error: httpx.RequestError) -> bool:
+    """Whether the backend may be gone."""
+    return isinstance(error, httpx.ConnectTimeout) or not isinstance(error, httpx.TimeoutException)
+
+
+def _translation(
+    root: str, error: httpx.RequestError, lost: str | Literal[False] | None
+) -> ParrotError:
+    if lost:
+        return BackendLostError(lost)
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return BackendConnectionError(
             f"Cannot reach a Parrot backend at {root}: {error or 'no answer'}. Start one with "
             "`parrot serve`, or name another with base_url= or PARROT_BASE_URL; with neither, one "
             "is started for you."
-        ) from error
-    except httpx.TimeoutException as error:
-        raise BackendTimeoutError(
+        )
+    if isinstance(error, httpx.TimeoutException):
+        return BackendTimeoutError(
             f"{root} sent nothing within the timeout; raise it with timeout= (seconds)."
-        ) from error
-    except httpx.RequestError as error:
-        _raise_if_managed(root, error)
-        raise BackendConnectionError(f"Lost the connection to {root}: {error}") from error
-
-
-def _raise_if_managed(root: str, error: httpx.RequestError) -> None:
-    if (told := managed.loss(root)) is not None:
-        raise BackendLostError(told) from error
+        )
+    return BackendConnectionError(f"Lost the connection to {root}: {error}")
 
 
 def _detail(response: httpx.Response) -> Mapping[str, Any]:

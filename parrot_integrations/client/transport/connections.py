@@ -52,44 +52,45 @@ class Connections:
 
     def __init__(self) -> None:
         # By process, so that a forked child neither uses nor closes its parent's sockets.
-        self._by_process: dict[int, httpx.Client] = {}
-        self._by_loop: dict[asyncio.AbstractEventLoop, tuple[_Keeper, httpx.AsyncClient]] = {}
+        self._by_process: dict[tuple[int, str], httpx.Client] = {}
+        self._by_loop: dict[asyncio.AbstractEventLoop, tuple[str, _Keeper, httpx.AsyncClient]] = {}
 
     def of_process(self, root: str) -> httpx.Client:
         """The sync client of this process.
 
         Args:
-            root: URL of the backend, always the same one, without path, or `unix:` and the path of
-                its socket.
+            root: URL of the backend, without path, or `unix:` and the path of its socket. Only a
+                managed one's changes: when the folder that it was in is gone.
         """
-        client = self._by_process.get(os.getpid())
+        client = self._by_process.get((os.getpid(), root))
         if client is None:
             new = httpx.Client(transport=_unix_transport(root), **_arguments(root))
-            client = self._by_process.setdefault(os.getpid(), new)
+            client = self._by_process.setdefault((os.getpid(), root), new)
             weakref.finalize(self, client.close)
         return client
 
     async def of_loop(self, root: str) -> httpx.AsyncClient:
         """The async client of the running event loop."""
         loop = asyncio.get_running_loop()
-        _, client = self._by_loop.get(loop, (None, None))
-        if client is None or client.is_closed:
+        where, _, client = self._by_loop.get(loop, (root, None, None))
+        if client is None or client.is_closed or where != root:
             self._forget_closed_loops()
             transport = _async_unix_transport(root)
             keeper = _keep(httpx.AsyncClient(transport=transport, **_arguments(root)))
             client = await anext(keeper)
-            self._by_loop[loop] = keeper, client
+            self._by_loop[loop] = root, keeper, client
         return client
 
     def close(self) -> None:
         """Closes the connections of this process; event loops close theirs when they next run."""
-        if client := self._by_process.pop(os.getpid(), None):
-            client.close()
+        for key in [key for key in list(self._by_process) if key[0] == os.getpid()]:
+            if client := self._by_process.pop(key, None):
+                client.close()
         self._by_loop.clear()
 
     async def aclose(self) -> None:
         """Closes the connections of this process and of the running event loop."""
-        keeper, _ = self._by_loop.pop(asyncio.get_running_loop(), (None, None))
+        _, keeper, _ = self._by_loop.pop(asyncio.get_running_loop(), (None, None, None))
         if keeper is not None:
             await keeper.aclose()
         self.close()

@@ -13,7 +13,7 @@ import httpx
 from parrot_integrations.client import managed
 from parrot_integrations.client.errors import BackendLostError, BackendTimeoutError, ParrotError
 from parrot_integrations.client.operations import Operation
-from parrot_integrations.client.transport.answers import checked, read, translated
+from parrot_integrations.client.transport.answers import atranslated, checked, read, translated
 from parrot_integrations.client.transport.connections import (
     UNIX,
     CallersConnections,
@@ -195,11 +195,11 @@ class Transport:
 
     async def _aevents(self, operation: Operation[T]) -> AsyncGenerator[dict[str, Any], None]:
         decoder = EventDecoder()
-        async with aclosing(await self._aopen(operation, stream=True)) as response:
-            with translated(self._root):
-                async for chunk in response.aiter_bytes():
-                    for event in decoder.feed(chunk):
-                        yield event
+        response = await self._aopen(operation, stream=True)
+        async with aclosing(response), atranslated(self._root):
+            async for chunk in response.aiter_bytes():
+                for event in decoder.feed(chunk):
+                    yield event
         decoder.finish()
 
     def _open(self, operation: Operation[T], *, stream: bool = False) -> httpx.Response:
@@ -239,7 +239,7 @@ class Transport:
     ) -> httpx.Response:
         root = self.base_url or await managed.abase_url(self.model)
         http = await self._connections.of_loop(root)
-        with translated(root):
+        async with atranslated(root):
             request = self._request(http, root, operation, timeout)
             response = await http.send(request, stream=stream)
             if response.is_error:

@@ -19,7 +19,9 @@ def settings(
     base_url = base_url or os.environ.get("PARROT_BASE_URL")
     api_key = api_key or os.environ.get("PARROT_API_KEY")
     root = _root(base_url) if base_url else None
-    return root, api_key or None, managed.named_model(model)
+    name = managed.named_model(model)
+    # A folder's stays what it was here, wherever the program goes.
+    return root, api_key or None, managed.full_name(name) if name and root is None else name
 
 
 def _root(base_url: str) -> str:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import termios
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,7 @@ from tests import residents as helper
 from tests.servers import eventually
 
 MODEL = "troubled"
+REAL_COMMAND = starting.command
 PATIENCE = 60.0
 
 
@@ -219,6 +221,47 @@ def test_a_model_is_the_same_from_every_folder_and_another_when_its_files_change
     assert starting.place_of(starting.full_name("mine")).key != key
 
 
+def test_folders_are_those_of_where_the_program_is_and_the_default_model_is_none(
+    tmp_path, monkeypatch
+):
+    default = starting.place_of(starting.full_name(None)).key
+    for name in ("a", "b"):
+        (tmp_path / name / "mine").mkdir(parents=True)
+        (tmp_path / name / starting.DEFAULT_MODEL).mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    assert starting.place_of(starting.full_name(None)).key == default
+    one, mine = backends.backend("mine"), client("mine")
+    monkeypatch.chdir(tmp_path / "b")
+    assert backends.backend("mine") is not one
+    assert managed.backend(mine.model) is one, "a client stays with the folder it was made for"
+    assert backends.backend(None) is backends.backend(starting.DEFAULT_MODEL)
+
+
+def test_a_backend_on_another_machine_is_another_one(monkeypatch):
+    key = starting.place_of(MODEL).key
+    monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
+    assert starting.place_of(MODEL).key != key
+
+
+def test_a_backend_has_nothing_of_what_one_script_has_for_itself(tmp_path, monkeypatch):
+    assert "-P" in REAL_COMMAND(starting.place_of(MODEL), MODEL)
+    tell = """if True:
+        import os, parrot_backend
+        mine = [name for name in os.environ if name.startswith(("OMP_", "MKL_", "KMP_", "GOMP_"))]
+        raise SystemExit(f"in {os.getcwd()} with {mine}, {os.environ['PARROT_CACHE_DIR']}")
+    """
+    monkeypatch.setattr(starting, "command", lambda *_: [sys.executable, "-P", "-c", tell])
+    key = starting.place_of(MODEL).key
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_BLOCKTIME"):
+        monkeypatch.setenv(name, "1")
+    assert starting.place_of(MODEL).key == key
+    monkeypatch.setenv("PARROT_CACHE_DIR", "models")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BackendStartError) as raised:
+        managed.base_url(MODEL)
+    assert f"in / with [], {tmp_path / 'models'}" in str(raised.value)
+
+
 # Found and lost
 
 
@@ -274,6 +317,91 @@ def test_what_a_dead_one_has_left_is_in_nobodys_way():
     with client() as mine:
         assert text_of(mine.chat(asking("abc"))) == "cba"
     assert helper.pid_of(MODEL) != 2**22
+
+
+@pytest.mark.parametrize("gone", ["folder", "users"])
+def test_a_runtime_folder_that_goes_is_made_again_with_its_locks(runtime, gone):
+    with client() as mine:
+        mine.models()
+        place = managed.backend(MODEL).place
+        pid = helper.pid_of(MODEL)
+        if gone == "folder":
+            shutil.rmtree(place.folder)
+        else:
+            place.users.unlink()
+            os.kill(pid, signal.SIGKILL)
+        assert eventually(lambda: is_gone(pid), timeout=PATIENCE)
+        assert eventually(lambda: not managed.backend(MODEL).is_up(), timeout=PATIENCE)
+        assert text_of(mine.chat(asking("abc"))) == "cba"
+        assert hold(place.users) is None, "we are known to use it"
+
+
+async def test_one_that_is_found_elsewhere_when_its_folder_has_gone_is_reached(runtime):
+    async with client() as mine:
+        await mine.amodels()
+        mine.models()
+        pid = helper.pid_of(MODEL)
+        shutil.rmtree(runtime / "RUNTIME_DIR")
+        assert eventually(lambda: is_gone(pid), timeout=PATIENCE)
+        assert text_of(await mine.achat(asking("abc"))) == "cba"
+        assert text_of(mine.chat(asking("abc"))) == "cba"
+        assert managed.backend(MODEL).place.folder.is_relative_to(runtime / "CACHE_HOME")
+
+
+def test_a_folder_that_cannot_be_used_any_more_is_told_in_one_line():
+    managed.backend(MODEL).place.users.mkdir()
+    with pytest.raises(BackendStartError, match=r"can't be reached or started: .*users") as raised:
+        managed.base_url(MODEL)
+    assert "\n" not in str(raised.value)
+
+
+async def test_many_lost_answers_are_one_finding_and_leave_the_loop_free(monkeypatch):
+    async with client() as mine:
+        await mine.amodels()
+        known, asked = managed.backend(MODEL), []
+        monkeypatch.setattr(known, "_socket", lambda: known._answering)  # it seems to live on
+        monkeypatch.setattr(
+            backends, "is_held", lambda *_: asked.append(threading.current_thread()) or True
+        )
+        begin = time.monotonic()
+        told = await asyncio.gather(*(managed.aloss(known.base_url) for _ in range(20)))
+        assert time.monotonic() - begin < 5, "each took half a second"
+        assert len(set(told)) == 1
+        assert "closed the connection" in told[0]
+        assert threading.main_thread() not in asked
+
+
+def test_of_a_long_log_only_the_end_is_read(tmp_path):
+    (log := tmp_path / "log").write_bytes(b"first\n" + b"x" * 2**16 + b"\nlast\n")
+    told = starting.log_of(Record(MODEL, "0", str(log), 0.0))
+    assert told.endswith("xx\nlast")
+    assert len(told) < 2**15
+
+
+def test_a_ready_one_that_takes_no_connections_is_told_in_seconds(monkeypatch):
+    monkeypatch.setattr(backends, "_REFUSAL_SECONDS", 0.3)
+    place = starting.place_of(MODEL)
+    lock = hold(place.lock)
+    write_record(place.record, Record(MODEL, "0", "/no/log", 0.0, pid=2**22, ready=True))
+    with pytest.raises(BackendStartError, match="takes no connections at") as raised:
+        managed.base_url(MODEL)
+    assert "\n" not in str(raised.value)
+    os.close(lock)
+
+
+def test_what_a_dead_one_has_told_is_gone_before_another_starts(monkeypatch):
+    place = starting.place_of(MODEL)
+    write_record(place.record, Record(MODEL, "0", "/no/log", 0.0, pid=2**22, ready=True))
+    seen = []
+
+    def new_log() -> Path:
+        seen.append(read_record(place.record))
+        raise OSError("no room")
+
+    monkeypatch.setattr(starting, "_new_log", new_log)
+    with pytest.raises(BackendStartError, match="no room"):
+        managed.base_url(MODEL)
+    assert seen == [None]
 
 
 def test_one_that_hangs_is_not_waited_for_without_end_and_can_be_stopped(monkeypatch, caplog):
@@ -380,6 +508,13 @@ def test_a_wait_is_told_by_a_bar_on_a_terminal():
     assert b"\rParrot: loads_for_a_while, counting: " in shown
     assert b"%|" in shown
     assert shown.rpartition(b"\r")[0].rstrip(b" \r").count(b"\n") == 0, "one line, and it goes"
+
+
+def test_logs_that_another_process_removes_meanwhile_are_no_error(runtime):
+    (runtime / "backend-0.log").symlink_to(runtime / "gone")
+    (runtime / "backend-1.log").touch()
+    starting._remove_old_logs(runtime)
+    assert (runtime / "backend-1.log").exists()
 
 
 def test_old_logs_are_removed(runtime, monkeypatch):
