@@ -52,6 +52,8 @@ def birth(pid: int) -> int | None:
 
 def read_record(path: Path) -> Record | None:
     """The record; None where there is none that we understand."""
+    if not path.is_file():  # a pipe would be waited for
+        return None
     try:
         return Record(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):

@@ -48,8 +48,9 @@ class Residency:
         self._socket = self.place.socket.stat()
 
     def loading(self, stage: str, done: int, total: int) -> None:
-        """Tell how far the start is."""
-        self._tell(stage=stage, done=done, total=total)
+        """Tell how far the start is; of an engine that is started again, its state tells."""
+        if not self._record.ready:
+            self._tell(stage=stage, done=done, total=total)
 
     def ready(self, model: str) -> None:
         """Tell that it can be asked, and what it serves."""

@@ -18,6 +18,7 @@ OWN = {
     "top_k": 0,
     "min_p": 0.0,
     "repetition_penalty": 1.1,
+    "frequency_penalty": 0.0,
     "max_tokens": 512,
 }
 

@@ -18,7 +18,7 @@ APPLIED = {
     "top_k": 0,
     "min_p": 0.0,
     "repetition_penalty": 1.0,
-    "frequency_penalty": 0.3,
+    "frequency_penalty": 0.5,
     "max_tokens": 512,
 }
 
@@ -58,3 +58,39 @@ def ended(answer: AIMessage) -> bool:
     assert answer.usage_metadata is not None
     assert answer.usage_metadata["output_tokens"] == APPLIED["max_tokens"]
     return False
+
+
+# A penalty on what stands in the prompt ends answers too, and has them say other numbers and names.
+FACTS = [
+    (
+        "The order 48213 was sent by Nordwind. The total is 318.40 EUR.",
+        "What is the order's number?",
+        "48213",
+    ),
+    (
+        "Our workshop is at 9 Mill Lane in Leeds.",
+        "What is the address of the workshop?",
+        "9 Mill Lane",
+    ),
+    ("The call with Dr. Haddad is on Monday at 14:15.", "At what time is the call?", "14:15"),
+    ("The call with Dr. Haddad is on Monday at 14:15.", "Who is the call with?", "Haddad"),
+    (
+        "The train ICE 597 leaves from platform 12.",
+        "From which platform does the train leave?",
+        "12",
+    ),
+    ("The shop closes at 19:30 on Saturdays.", "When does the shop close on Saturdays?", "19:30"),
+    ("Version 3.8.2 was released on 4 June 2021.", "Which version was released?", "3.8.2"),
+    ("Maria's teacher is Tomas Novak.", "Who is Maria's teacher?", "Novak"),
+]
+
+
+async def test_what_the_prompt_says_can_be_repeated(
+    base_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARROT_BASE_URL", base_url)
+    llm = ChatParrot()
+    prompts = [f"Context: {fact}\n\nQuestion: {question}\nAnswer:" for fact, question, _ in FACTS]
+    answers = await asyncio.gather(*(llm.ainvoke(p, seed=n) for n, p in enumerate(prompts)))
+    right = [told in answer.text for answer, (_, _, told) in zip(answers, FACTS, strict=True)]
+    assert sum(right) >= 6, [answer.text for answer in answers]

@@ -17,7 +17,7 @@ def key(**parameters: object) -> str:
 @pytest.mark.parametrize(
     "neutral",
     [
-        {"presence_penalty": 0.0, "frequency_penalty": 0},
+        {"presence_penalty": 0.0},
         {"logit_bias": {}},
         {"logit_bias": None, "response_format": {"type": "text"}, "tools": [], "n": 1},
     ],
@@ -32,6 +32,7 @@ def test_values_that_change_nothing_are_the_same_as_none(neutral: dict[str, obje
         {"min_p": 0.1},
         {"min_p": 0},  # a model's own may be another, as the next one's
         {"repetition_penalty": 1},
+        {"frequency_penalty": 0},
         {"repetition_penalty": 1.1},
         {"presence_penalty": 0.5},
         {"frequency_penalty": -0.5},

@@ -214,7 +214,7 @@ class ChatParrot(BaseChatParrot):
                 "top_k": 0,
                 "min_p": 0.0,
                 "repetition_penalty": 1.0,
-                "frequency_penalty": 0.3,
+                "frequency_penalty": 0.5,
                 "max_tokens": 64,
             },
         }
