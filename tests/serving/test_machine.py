@@ -378,4 +378,4 @@ def test_the_machine_was_where_it_is_to_be_looked_at() -> None:
         "left before the end",
         "lost under a call",
     ):
-        assert VISITED[place] > 20, place
+        assert VISITED[place] > 3, place
