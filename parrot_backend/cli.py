@@ -215,7 +215,7 @@ def _ps(args: argparse.Namespace) -> None:
         memory = "-" if each.memory is None else _megabytes(each.memory)
         users = "-" if each.users is None else str(each.users)
         pid = str(each.record.pid or "-")
-        name, socket = Path(each.record.model).name, str(each.place.socket)
+        name, socket = each.record.name, str(each.place.socket)
         rows.append((name, pid, each.state, users, since, memory, socket))
     _print_table(rows)
 
@@ -232,14 +232,14 @@ def _stop(args: argparse.Namespace) -> None:
     meant = found if args.all else _named(args.name, found)
     for each in meant:
         stop(each)
-        print(f"stopped {Path(each.record.model).name} (process {each.record.pid})")
+        print(f"stopped {each.record.name} (process {each.record.pid})")
 
 
 def _named(name: str | None, found: Sequence[Resident]) -> Sequence[Resident]:
     named = [
         each
         for each in found
-        if name in (None, each.record.model, Path(each.record.model).name, str(each.record.pid))
+        if name in (None, each.record.model, each.record.name, str(each.record.pid))
     ]
     if not named:
         raise NotFoundError(f"no backend runs for '{name}'" if name else "no backend runs")

@@ -43,6 +43,11 @@ class Graph:
         return self._contents.inputs
 
     @property
+    def is_linked(self) -> bool:
+        """Whether every node is known to what it reads."""
+        return len(self.answers) == len(self.nodes)
+
+    @property
     def characters(self) -> dict[str, int]:
         """How many are known of a node's texts before it runs, by the variable that it writes."""
         return self._contents.characters

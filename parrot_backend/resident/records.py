@@ -34,6 +34,11 @@ class Record:
     total: int = 0
 
     @property
+    def name(self) -> str:
+        """The model's, without the folder that it is in."""
+        return Path(self.model).name
+
+    @property
     def lives(self) -> bool:
         """Whether its process id is still its own."""
         return self.pid is not None and birth(self.pid) == self.born
@@ -45,9 +50,18 @@ def birth(pid: int) -> int | None:
     None where there is no such process, or only Linux could tell.
     """
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        return int(stat_of(Path(f"/proc/{pid}"))[19])
     except OSError:
         return None
+
+
+def stat_of(process: Path) -> list[str]:
+    """What Linux says of a process behind its name, see proc(5); `process` is its folder in /proc.
+
+    Raises:
+        OSError: there is no such process, or no /proc.
+    """
+    return (process / "stat").read_text().rpartition(")")[2].split()
 
 
 def read_record(path: Path) -> Record | None:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from parrot_backend.resident.locks import hold, holders, is_held
 from parrot_backend.resident.places import Place, places
-from parrot_backend.resident.records import Record, read_record
+from parrot_backend.resident.records import Record, read_record, stat_of
 
 Answer = Literal["yes", "not yet", "silence"]
 
@@ -148,7 +148,7 @@ def _memory(pid: int | None) -> int | None:
 def _session(leader: int | None) -> Iterator[Path]:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has just ended
-            if int((process / "stat").read_text().rpartition(")")[2].split()[3]) == leader:
+            if int(stat_of(process)[3]) == leader:
                 yield process
 
 

@@ -24,12 +24,6 @@ def url(scripted: ScriptedEngine) -> Iterator[str]:
         yield base
 
 
-@pytest.fixture(scope="module")
-def client(url: str) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
-        yield client
-
-
 def user(content: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": content}]
 

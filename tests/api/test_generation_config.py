@@ -36,12 +36,6 @@ def url(engine: ScriptedEngine) -> Iterator[str]:
         yield base
 
 
-@pytest.fixture(scope="module")
-def client(url: str) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
-        yield client
-
-
 def message(content: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": content}]
 

@@ -33,12 +33,6 @@ def http(url: str) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture(scope="module")
-def client(url: str) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
-        yield client
-
-
 def chat(content: str, **more: object) -> dict[str, object]:
     return {"messages": [{"role": "user", "content": content}], **more}
 

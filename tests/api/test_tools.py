@@ -30,12 +30,6 @@ def url() -> Iterator[str]:
         yield base
 
 
-@pytest.fixture(scope="module")
-def client(url: str) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
-        yield client
-
-
 def body(content: str, **more: object) -> dict[str, object]:
     user = {"role": "user", "content": content}
     return {"model": "scripted", "messages": [user], "tools": TOOLS, **more}

@@ -8,7 +8,14 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.core import ServingCore
@@ -368,14 +375,19 @@ TestMachine.settings = settings(
 
 
 def test_the_machine_was_where_it_is_to_be_looked_at() -> None:
-    """Behind the machine: what it never met, it says nothing of."""
-    print(VISITED)
-    for place in (
+    """Behind the machine, which goes on where chance kept it away: of the rest it says nothing."""
+    places = (
         "answered",
         "claimed before the end",
         "closed under a claimed call",
         "closed under a planned call",
         "left before the end",
         "lost under a call",
-    ):
-        assert VISITED[place] > 3, place
+    )
+    for _ in range(5):
+        if all(VISITED[place] > 20 for place in places):
+            break
+        run_state_machine_as_test(Machine, settings=TestMachine.settings)
+    print(VISITED)
+    for place in places:
+        assert VISITED[place] > 20, place

@@ -118,7 +118,7 @@ class _Body:
     """One body; each chunk is decoded as it comes, and only its text is kept."""
 
     def __init__(self, *, is_json: bool) -> None:
-        self.is_json = is_json
+        self._is_json = is_json
         self.size = 0
         self._digest = hashlib.sha256()
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
@@ -132,7 +132,7 @@ class _Body:
         """
         self.size += len(chunk)
         self._digest.update(chunk)
-        if not self.is_json and chunk:
+        if not self._is_json and chunk:
             raise InvalidRequestError(
                 "the body is not said to be JSON: send it with the header "
                 "'Content-Type: application/json'"

@@ -127,10 +127,7 @@ def forget_unused(store: Path, unwanted: Callable[[Path], bool] = lambda _: Fals
             if time.time() - entry.stat().st_mtime < UNUSED_SECONDS and not unwanted(entry):
                 continue
             logger.info("removing %s, which is not used any more", entry)
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
+            _remove(entry)
 
 
 def _remove(path: Path) -> None:

@@ -271,7 +271,7 @@ class TorchEngine:
             logprobs = LogprobsTeller(sampling.logprobs, self._vocabulary.content)
         # What ends an answer stands in a chat's prompt after each message, and is no repetition there:
         # penalized, it would not come.
-        held = set(request.prompt) - self._end_tokens
+        held = (token for token in request.prompt if token not in self._end_tokens)
         return Sequence(
             request,
             arrival=next(self._arrivals),

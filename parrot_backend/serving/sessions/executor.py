@@ -96,7 +96,6 @@ class Executor:
         self._json = JsonReader()
         self._missing: dict[str, int] = {}
         self._untold: list[Call] = []
-        self._linking = False
         self._reviewing = False
 
     @property
@@ -133,7 +132,6 @@ class Executor:
         self._dispatcher.admit(self._tenant, len(program.calls))
         nodes = self._take_in(checked, given)
         await self._worklist.emptied()
-        self._linking = False
         self.review()
         far = self._analysis.reach(new) > LARGE
         place = partial(self._analysis.extend, nodes, self._is_live)
@@ -239,7 +237,7 @@ class Executor:
 
         While a program is being taken in, not all of those who need it can be seen.
         """
-        if self._linking or self._needs.is_needed(call):
+        if not self.graph.is_linked or self._needs.is_needed(call):
             self._needs.left.add(call)
         else:
             call.end("cancelled", CancelledCallError(f"the reader of '{call.id}' left it"))
@@ -283,7 +281,6 @@ class Executor:
         for name, value in given.items():
             self._write(name, value)
         self._concurrency.limit(checked.program.concurrency)
-        self._linking = True
         self._worklist.add_each(self._add_node, nodes)
         self._worklist.run()
         return nodes

@@ -12,10 +12,9 @@ import threading
 import time
 from concurrent.futures import Future
 from contextlib import suppress
-from pathlib import Path
 
 from parrot_backend.resident.locks import hold, is_held
-from parrot_backend.resident.places import Place
+from parrot_backend.resident.places import Place, is_same
 from parrot_backend.resident.records import Record, read_record
 from parrot_backend.resident.residents import answer
 from parrot_integrations.client.errors import BackendStartError
@@ -164,7 +163,7 @@ class ManagedBackend:
         if not self.place.folder.is_dir():
             self.place = Place(starting.folder(), self.place.key)
             self.base_url = self.place.url
-        if self._users is not None and not _is_open(self._users, self.place.users):
+        if self._users is not None and not is_same(self.place.users, os.fstat(self._users)):
             os.close(self._users)
             self._users = None
         if self._users is None:
@@ -206,14 +205,6 @@ class ManagedBackend:
             return f"ended with exit code {code}"
         memory = "; the machine may have run out of memory" if code == -signal.SIGKILL else ""
         return f"was killed by {signal.Signals(-code).name}{memory}"
-
-
-def _is_open(descriptor: int, path: Path) -> bool:
-    """Whether the file is still at that path."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except OSError:
-        return False
 
 
 def _remedy(record: Record | None) -> str:

@@ -49,7 +49,7 @@ class Telling:
             self._bar.close()
 
     def _draw(self, record: Record) -> None:
-        text = f"Parrot: {_model(record)}, {record.stage}"
+        text = f"Parrot: {record.name}, {record.stage}"
         form = _KNOWN if record.total else _UNKNOWN
         if self._bar is None:
             self._bar = _new_bar(desc=text, total=record.total, bar_format=form)
@@ -65,12 +65,8 @@ class Telling:
 def _log(record: Record) -> None:
     """A warning, for it is meant to be seen where nobody has set up any logging."""
     far = f" ({100 * record.done // record.total} %)" if record.total else ""
-    told = _model(record), record.stage, far, record.log
+    told = record.name, record.stage, far, record.log
     logger.warning("waiting for the backend with %s: %s%s; its log: %s", *told)
-
-
-def _model(record: Record) -> str:
-    return record.model.rpartition("/")[2]
 
 
 def _is_terminal() -> bool:

@@ -61,8 +61,9 @@ class ParrotSettings(BaseModel):
     """Name of the model; None for the one that the backend serves."""
 
     temperature: float | None = None
-    """Sampling temperature, from 0 (greedy) to 2. Like top-p, top-k, min-p, repetition penalty and
-    the most tokens, it is as the model's own generation config says where it is None."""
+    """Sampling temperature, from 0 (greedy) to 2. Like top-p, top-k, min-p, the repetition and the
+    frequency penalty and the most tokens, it is as the model's own generation config says where it is
+    None."""
 
     max_tokens: int | None = Field(
         default=None, validation_alias=AliasChoices("max_tokens", "max_completion_tokens")

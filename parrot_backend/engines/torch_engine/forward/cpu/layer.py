@@ -63,50 +63,6 @@ class Buffers(NamedTuple):
 _LAYER_PHASES, _HEAD_PHASES = 10, 3
 
 
-@compiled()
-def run_layers(
-    hidden: Any,
-    shape: Any,
-    layers: Any,
-    turns: Any,
-    slots: Any,
-    kv: Any,
-    plan: Any,
-    buffers: Any,
-    work: Any,
-) -> None:
-    """Compute all layers in place, for `hidden` `[T, width]`; the first phases of `work`.
-
-    Args:
-        shape: see `Shape`.
-        layers: see `Layer`.
-        turns: cosines and sines of the rows' rotations, `[T, dim / 2]`.
-        slots: `[T]`, where the rows' keys and values go.
-        kv: keys and values `[layers, kv_heads, slots, dim]`.
-        plan: of the step's attention.
-        buffers: see `Buffers`.
-        work: see `Work`.
-    """
-    scratch = np.empty(plan.scratch, np.float32)
-    rows, scales, (keys, values) = buffers.rows, buffers.scales, kv
-    group, scaling = shape.heads // shape.kv_heads, np.float32(shape.scaling)
-    for index in range(len(keys)):
-        layer, of_layer = layer_of(layers, index), (keys[index], values[index])
-        at, eps = index * _LAYER_PHASES, shape.eps
-        x, depth = normalized(hidden, layer.before, eps, layer.qkv, rows, scales, work, at)
-        product(x, depth, scales, layer.qkv, buffers.qkv, STORE, work, at + 1)
-        rotate(buffers.qkv, shape, layer, turns, slots, of_layer, work, at + 2)
-        attended = buffers.attended
-        attend(buffers.qkv, group, of_layer, scaling, plan, scratch, attended, work, at + 3)
-        # Each has a name of its own: in float32 they are arrays of different types.
-        y, depth = operand(attended, layer.out, rows, scales, work, at + 4)
-        product(y, depth, scales, layer.out, hidden, ADD, work, at + 5)
-        x, depth = normalized(hidden, layer.between, eps, layer.gate_up, rows, scales, work, at + 6)
-        product(x, depth, scales, layer.gate_up, buffers.gated, GATE, work, at + 7)
-        y, depth = operand(buffers.gated, layer.down, rows, scales, work, at + 8)
-        product(y, depth, scales, layer.down, hidden, ADD, work, at + 9)
-
-
 @register_jitable
 def layer_of(layers: Any, index: Any) -> Any:
     """One of several layers."""
@@ -150,17 +106,43 @@ def run_model(
     logits: Any,
     work: Any,
 ) -> None:
-    """All layers, see `run_layers`, and the `logits` `[R, vocabulary]` of the rows `wanted` `[R]`.
+    """Compute all layers in place, for `hidden` `[T, width]`, and the `logits` `[R, vocabulary]`.
 
     Args:
+        shape: see `Shape`.
+        layers: see `Layer`.
+        turns: cosines and sines of the rows' rotations, `[T, dim / 2]`.
+        slots: `[T]`, where the rows' keys and values go.
+        kv: keys and values `[layers, kv_heads, slots, dim]`.
+        plan: of the step's attention.
+        buffers: see `Buffers`.
+        wanted: `[R]`, the rows whose logits are.
         norm: behind the layers.
         head: the product that gives logits.
+        work: see `Work`.
     """
-    run_layers(hidden, shape, layers, turns, slots, kv, plan, buffers, work)
-    at, rows, scales, last = len(kv[0]) * _LAYER_PHASES, buffers.rows, buffers.scales, buffers.last
+    scratch = np.empty(plan.scratch, np.float32)
+    rows, scales, (keys, values) = buffers.rows, buffers.scales, kv
+    group, scaling = shape.heads // shape.kv_heads, np.float32(shape.scaling)
+    for index in range(len(keys)):
+        layer, of_layer = layer_of(layers, index), (keys[index], values[index])
+        at, eps = index * _LAYER_PHASES, shape.eps
+        x, depth = normalized(hidden, layer.before, eps, layer.qkv, rows, scales, work, at)
+        product(x, depth, scales, layer.qkv, buffers.qkv, STORE, work, at + 1)
+        rotate(buffers.qkv, shape, layer, turns, slots, of_layer, work, at + 2)
+        attended = buffers.attended
+        attend(buffers.qkv, group, of_layer, scaling, plan, scratch, attended, work, at + 3)
+        # Each has a name of its own: in float32 they are arrays of different types.
+        y, depth = operand(attended, layer.out, rows, scales, work, at + 4)
+        product(y, depth, scales, layer.out, hidden, ADD, work, at + 5)
+        x, depth = normalized(hidden, layer.between, eps, layer.gate_up, rows, scales, work, at + 6)
+        product(x, depth, scales, layer.gate_up, buffers.gated, GATE, work, at + 7)
+        y, depth = operand(buffers.gated, layer.down, rows, scales, work, at + 8)
+        product(y, depth, scales, layer.down, hidden, ADD, work, at + 9)
+    at, last = len(keys) * _LAYER_PHASES, buffers.last
     gather(hidden, wanted, last, work, at)
-    x, depth = normalized(last, norm, shape.eps, head, rows, scales, work, at + 1)
-    product(x, depth, scales, head, logits, STORE, work, at + 2)
+    z, depth = normalized(last, norm, shape.eps, head, rows, scales, work, at + 1)
+    product(z, depth, scales, head, logits, STORE, work, at + 2)
 
 
 @compiled()
