@@ -45,13 +45,6 @@ class _Server(uvicorn.Server):
         if self.watch is not None:
             self._watching = asyncio.create_task(self.watch.run())
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().shutdown(sockets)
-        await asyncio.sleep(0.01)  # who was just being accepted
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
-        await asyncio.sleep(0)
-
 
 @contextmanager
 def serving(

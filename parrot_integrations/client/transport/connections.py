@@ -8,7 +8,8 @@ collector hands a dropped one to its loop. So sockets are closed by the loop tha
 import asyncio
 import os
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -69,17 +70,22 @@ class Connections:
             weakref.finalize(self, client.close)
         return client
 
-    async def of_loop(self, root: str) -> httpx.AsyncClient:
-        """The async client of the running event loop."""
+    @asynccontextmanager
+    async def of_loop(self, root: str) -> AsyncIterator[httpx.AsyncClient]:
+        """The async client of the running event loop, for one request.
+
+        Who closes these connections meanwhile lets the request come to its end first: a pool that
+        is closed while it connects would never close what it then has.
+        """
         loop = asyncio.get_running_loop()
-        where, _, client = self._by_loop.get(loop, (root, None, None))
-        if client is None or client.is_closed or where != root:
+        where, keeper, client = self._by_loop.get(loop, (root, None, None))
+        if keeper is None or client is None or client.is_closed or where != root:
             self._forget_closed_loops()
             transport = _async_unix_transport(root)
             keeper = _keep(httpx.AsyncClient(transport=transport, **_arguments(root)))
             client = await anext(keeper)
             self._by_loop[loop] = root, keeper, client
-        return client
+        yield client
 
     def close(self) -> None:
         """Closes the connections of this process; event loops close theirs when they next run."""
@@ -119,9 +125,14 @@ class CallersConnections:
         """The caller's sync client, or ours."""
         return self._sync or self._own.of_process(root)
 
-    async def of_loop(self, root: str) -> httpx.AsyncClient:
+    @asynccontextmanager
+    async def of_loop(self, root: str) -> AsyncIterator[httpx.AsyncClient]:
         """The caller's async client, or ours."""
-        return self._of_loops or await self._own.of_loop(root)
+        if self._of_loops is not None:
+            yield self._of_loops
+            return
+        async with self._own.of_loop(root) as client:
+            yield client
 
     def close(self) -> None:
         """Closes our own connections."""

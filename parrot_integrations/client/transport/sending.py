@@ -238,8 +238,7 @@ class Transport:
         self, operation: Operation[T], stream: bool, timeout: httpx.Timeout | None = None
     ) -> httpx.Response:
         root = self.base_url or await managed.abase_url(self.model)
-        http = await self._connections.of_loop(root)
-        async with atranslated(root):
+        async with self._connections.of_loop(root) as http, atranslated(root):
             request = self._request(http, root, operation, timeout)
             response = await http.send(request, stream=stream)
             if response.is_error:

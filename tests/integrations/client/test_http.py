@@ -256,7 +256,8 @@ async def test_a_dropped_client_closes_its_connections(scripted_url):
     client = ParrotClient(scripted_url)
     assert client.models() == await client.amodels()
     own = client._connections
-    held = own.of_process(scripted_url), await own.of_loop(scripted_url)
+    async with own.of_loop(scripted_url) as of_loop:
+        held = own.of_process(scripted_url), of_loop
     del own
     del client
     gc.collect()
@@ -264,10 +265,35 @@ async def test_a_dropped_client_closes_its_connections(scripted_url):
     assert [each.is_closed for each in held] == [True, True]
 
 
+async def test_a_connection_that_is_opened_while_its_client_closes_is_closed_too(
+    scripted_url, monkeypatch
+):
+    connecting, connect = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    create, opened = loop.create_connection, []
+
+    async def create_connection(*args, **kwargs):
+        connecting.set()
+        await connect.wait()
+        opened.append(await create(*args, **kwargs))
+        return opened[-1]
+
+    monkeypatch.setattr(loop, "create_connection", create_connection)
+    client = ParrotClient(scripted_url)
+    asking = asyncio.create_task(client.amodels())
+    await connecting.wait()
+    client.close()
+    connect.set()
+    assert await asking
+    await asyncio.sleep(0.05)
+    assert [transport.is_closing() for transport, _ in opened] == [True]
+
+
 def test_an_ending_event_loop_closes_its_connections(client):
     async def ask():
         await client.amodels()
-        return await client._connections.of_loop(client.base_url)
+        async with client._connections.of_loop(client.base_url) as of_loop:
+            return of_loop
 
     assert asyncio.run(ask()).is_closed
 
