@@ -8,6 +8,6 @@ except ImportError as error:
         "Run `pip install 'parrot-integrations[llama-index]'`."
     ) from error
 
-from parrot_integrations.llama_index.llm import Parrot
+from parrot_integrations.llama_index.models.llm import Parrot
 
 __all__ = ["Parrot"]

@@ -29,7 +29,7 @@ from llama_index.core.tools.types import BaseTool
 from parrot_integrations.client import ParrotClient, shared_client
 from parrot_integrations.client.errors import NotFoundError
 from parrot_integrations.client.parameters import check_one_choice, merged_parameters
-from parrot_integrations.llama_index.messages import (
+from parrot_integrations.llama_index.models.messages import (
     ChunkTranslator,
     chat_response,
     completion,

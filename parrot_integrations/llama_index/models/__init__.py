@@ -1,0 +1,1 @@
+"""`Parrot`, and what it is made of."""
