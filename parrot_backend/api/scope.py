@@ -14,6 +14,7 @@ from parrot_backend.wire.protocol import (
     GROUP_SIZE_HEADER,
     OBJECTIVE_HEADER,
     SESSION_HEADER,
+    SITE_HEADER,
     TAGS_HEADER,
     THREAD_HEADER,
     CallScope,
@@ -33,12 +34,18 @@ async def scope(
     thread: Annotated[Name | None, Header(alias=THREAD_HEADER)] = None,
     group: Annotated[Name | None, Header(alias=GROUP_HEADER)] = None,
     group_size: Annotated[int | None, Header(alias=GROUP_SIZE_HEADER, ge=1, le=2**31 - 1)] = None,
+    site: Annotated[Name | None, Header(alias=SITE_HEADER)] = None,
     objective: Annotated[Objective | None, Header(alias=OBJECTIVE_HEADER)] = None,
     tags: Annotated[_QuotedTags, Header(alias=TAGS_HEADER)] = [],  # noqa: B006 - FastAPI copies it
 ) -> CallScope:
     """What the headers tell; tags are percent-encoded, with commas between them."""
     return CallScope(
-        thread=thread, group=group, group_size=group_size, objective=objective, tags=tags
+        thread=thread,
+        group=group,
+        group_size=group_size,
+        site=site,
+        objective=objective,
+        tags=tags,
     )
 
 

@@ -1,5 +1,8 @@
 """Raw text, without a chat template: OpenAI's completions, and the tokenizer."""
 
+import asyncio
+from itertools import islice
+
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
@@ -14,6 +17,8 @@ from parrot_backend.wire.text_protocol import CompletionRequest, TokenizeAnswer,
 
 router = APIRouter(prefix="/v1", tags=["text"], route_class=BodyRoute)
 
+_AT_ONCE = 64
+
 
 @router.post("/completions", response_model=None, responses=RUNS_CALLS)
 async def completions(
@@ -24,11 +29,18 @@ async def completions(
     return await answer(http, calls, body, TextShape(body.n or 1))
 
 
-@router.post("/tokenize", responses=errors(404, 429, body=True))
-async def tokenize(body: TokenizeRequest, http: Request) -> TokenizeAnswer:
-    """The token ids of a text, or of messages in the model's chat template (as vLLM's route)."""
+@router.post("/tokenize", response_model=TokenizeAnswer, responses=errors(404, 429, body=True))
+async def tokenize(body: TokenizeRequest, http: Request) -> Response:
+    """The token ids of a text, of messages in the model's chat template (as vLLM's route), or of
+    several texts."""
     core = core_of(http)
     core.check_model(body.model)
-    tokens = await core.endpoint.tokenize(body.request())
+    each: list[list[int]] = []
+    requests = body.requests()
+    # In slices, between which others have their turns.
+    while some := list(islice(requests, _AT_ONCE)):
+        each += await asyncio.gather(*map(core.endpoint.tokenize, some))
     context = core.endpoint.card.model.context_length
-    return TokenizeAnswer(tokens=tokens, count=len(tokens), max_model_len=context)
+    tokens = each if isinstance(body.prompt, list) else each[0]
+    told = TokenizeAnswer(tokens=tokens, count=sum(map(len, each)), max_model_len=context)
+    return Response(told.model_dump_json(), media_type="application/json")

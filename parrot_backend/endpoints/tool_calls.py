@@ -101,8 +101,16 @@ class ToolCallReader:
         if not ending:
             arguments = arguments[: len(arguments) - possible_start(arguments, [ENDING])]
         if arguments:
-            self._fragments.append(ToolCallDelta(self._calls - 1, arguments))
+            self._add(arguments)
         self._held = rest if ending else self._held[len(arguments) :]
         if ending:
             self._proceed = self._read_text
         return bool(ending)
+
+    def _add(self, arguments: str) -> None:
+        """One piece of a call in a delta: of two, OpenAI's client, version 2, makes two calls."""
+        if self._fragments and self._fragments[-1].index == self._calls - 1:
+            last = self._fragments.pop()
+            self._fragments.append(replace(last, arguments=last.arguments + arguments))
+        else:
+            self._fragments.append(ToolCallDelta(self._calls - 1, arguments))

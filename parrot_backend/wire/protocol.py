@@ -35,6 +35,7 @@ CLAIMED_HEADER = "x-parrot-claimed"
 THREAD_HEADER = "x-parrot-thread"
 GROUP_HEADER = "x-parrot-group"
 GROUP_SIZE_HEADER = "x-parrot-group-size"
+SITE_HEADER = "x-parrot-site"
 OBJECTIVE_HEADER = "x-parrot-objective"
 TAGS_HEADER = "x-parrot-tags"
 IDEMPOTENCY_HEADER = "idempotency-key"
@@ -125,12 +126,14 @@ class CallScope(WireModel):
 
     Requests of one `thread` share a session that is opened at the first of them. Those of one
     `group` are siblings, of which only the last to end matters; `group_size` is how many there are,
-    where that is known. The `tags` are those of the session that is opened.
+    where that is known. A `site` is where calls that are made alike come from, such as a template. The
+    `tags` are those of the session that is opened.
     """
 
     thread: Name | None = None
     group: Name | None = None
     group_size: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    site: Name | None = None
     objective: Objective | None = None
     tags: Tags = Field(default_factory=list)
 
@@ -140,6 +143,7 @@ class CallScope(WireModel):
             THREAD_HEADER: self.thread,
             GROUP_HEADER: self.group,
             GROUP_SIZE_HEADER: self.group_size,
+            SITE_HEADER: self.site,
             OBJECTIVE_HEADER: self.objective,
             TAGS_HEADER: ",".join(quote(tag, safe="") for tag in self.tags) or None,
         }

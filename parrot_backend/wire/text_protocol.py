@@ -1,5 +1,6 @@
 """Wire types of raw text: completions without a chat template, and the tokenizer's own work."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -22,6 +23,8 @@ Prompt = str | Tokens
 # OpenAI's default of this route; a text without a chat template seldom ends by itself.
 _DEFAULT_MAX_TOKENS = 16
 _MAX_CHOICES = 4096
+_MAX_TEXTS = 4096
+_MAX_CHARACTERS = 2**17
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "best_of": (None, 1),
     "echo": (None, False),
@@ -99,10 +102,13 @@ class CompletionRequest(GenerationParameters):
 
 
 class TokenizeRequest(WireModel):
-    """Body of `/v1/tokenize`: a text, or messages, as the model's chat template has them."""
+    """Body of `/v1/tokenize`: a text, or messages, as the model's chat template has them.
+
+    Or several texts: whoever cuts a document by tokens asks for its words.
+    """
 
     model: Unicode | None = None
-    prompt: Unicode | None = None
+    prompt: Unicode | Annotated[list[Unicode], Field(max_length=_MAX_TEXTS)] | None = None
     messages: Messages[ChatMessage] | None = None
     tools: list[Tool] | None = None
 
@@ -112,18 +118,27 @@ class TokenizeRequest(WireModel):
             raise ValueError("give either prompt or messages")
         if self.tools and self.messages is None:
             raise ValueError("tools go with messages")
+        if isinstance(self.prompt, list) and sum(map(len, self.prompt)) > _MAX_CHARACTERS:
+            raise ValueError(
+                f"{_MAX_CHARACTERS} characters are the most for several texts: send several requests"
+            )
         return self
 
-    def request(self) -> LLMRequest:
-        """A request with this prompt."""
-        if self.prompt is not None:
-            return PromptRequest(prompt=self.prompt)
-        return ChatRequest(messages=self.messages or [], tools=self.tools)
+    def requests(self) -> Iterator[LLMRequest]:
+        """A request with this prompt, or one for each."""
+        if self.prompt is None:
+            yield ChatRequest(messages=self.messages or [], tools=self.tools)
+            return
+        for text in self.prompt if isinstance(self.prompt, list) else [self.prompt]:
+            yield PromptRequest(prompt=text)
 
 
 class TokenizeAnswer(WireModel):
-    """A prompt's token ids, and the most that one of this model may have, its answer included."""
+    """A prompt's token ids, or those of each of several, and how many they are together.
 
-    tokens: list[int]
+    `max_model_len` is the most that one of this model may have, its answer included.
+    """
+
+    tokens: list[int] | list[list[int]]
     count: int
     max_model_len: int

@@ -112,7 +112,13 @@ def test_a_large_answer_holds_nobody_up(
     assert answer.headers["content-type"] == "application/json"
     assert [choice["index"] for choice in told["choices"]] == list(range(32))
     assert told["usage"]["completion_tokens"] == 32 * 500
-    assert list(told)[-4:] == ["choices", "usage", "system_fingerprint", "generation_config"]
+    assert list(told)[-5:] == [
+        "choices",
+        "usage",
+        "system_fingerprint",
+        "queue_time",
+        "generation_config",
+    ]
     alone = http.post(path, json={**body, "n": 1})
     for choice in told["choices"]:
         choice["index"] = 0

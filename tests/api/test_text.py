@@ -6,7 +6,8 @@ import httpx
 import openai
 import pytest
 
-from parrot_backend.wire.text_protocol import CompletionRequest
+from parrot_backend.endpoints.local import LocalEndpoint
+from parrot_backend.wire.text_protocol import CompletionRequest, LLMRequest
 from tests.doubles import ScriptedEngine
 from tests.servers import serving
 from tests.tools import NOW
@@ -112,6 +113,42 @@ def test_tokens_of_a_text_and_of_messages(url: str) -> None:
     for body in ({"prompt": "ab"}, {"messages": [{"role": "user", "content": "ab"}]}):
         answer = httpx.post(f"{url}/v1/tokenize", json=body).json()
         assert answer == {"tokens": [97, 98], "count": 2, "max_model_len": 1000}
+
+
+@pytest.mark.parametrize(
+    ("texts", "tokens"), [(["ab", "", "c"], [[97, 98], [], [99]]), (["a"], [[97]]), ([], [])]
+)
+def test_tokens_of_several_texts(url: str, texts: list[str], tokens: list[list[int]]) -> None:
+    answer = httpx.post(f"{url}/v1/tokenize", json={"prompt": texts}).json()
+    assert answer == {
+        "tokens": tokens,
+        "count": len("".join(texts)),
+        "max_model_len": 1000,
+    }
+
+
+def test_several_texts_have_a_bound_together(url: str) -> None:
+    most = ["a" * 2**16] * 2
+    assert httpx.post(f"{url}/v1/tokenize", json={"prompt": most}).json()["count"] == 2**17
+    answer = httpx.post(f"{url}/v1/tokenize", json={"prompt": [*most, "a"]})
+    assert answer.status_code == 400
+    assert "131072 characters" in answer.json()["error"]["message"]
+
+
+def test_many_texts_are_not_taken_all_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenize, at_once = LocalEndpoint.tokenize, [0]
+
+    async def counting(endpoint: LocalEndpoint, request: LLMRequest) -> list[int]:
+        at_once.append(at_once[-1] + 1)
+        try:
+            return await tokenize(endpoint, request)
+        finally:
+            at_once.append(at_once[-1] - 1)
+
+    monkeypatch.setattr(LocalEndpoint, "tokenize", counting)
+    answer = httpx.post(f"{url}/v1/tokenize", json={"prompt": ["ab"] * 1000})
+    assert answer.json()["tokens"] == [[97, 98]] * 1000
+    assert max(at_once) <= 64
 
 
 @pytest.mark.parametrize("body", [{}, {"prompt": "a", "messages": [{"role": "user"}]}])

@@ -66,6 +66,16 @@ def test_text_is_held_back_only_while_it_may_begin_a_call() -> None:
     ]
 
 
+@given(cuts=st.lists(st.integers(0, 200)))
+def test_a_delta_has_one_piece_of_a_call(cuts: list[int]) -> None:
+    answer = f"{LIMA}\n{TIME}"
+    bounds = [0, *sorted(cuts), len(answer)]
+    reader = reader_of(request("x", tools=[WEATHER, NOW]))
+    for piece in (answer[a:b] for a, b in pairwise(bounds)):
+        indices = [each.index for each in reader(Delta(piece, (1,), 0)).tool_calls]
+        assert len(set(indices)) == len(indices)
+
+
 def test_arguments_come_as_they_are_generated() -> None:
     reader = reader_of(request("x", tools=[WEATHER]))
     pieces = [piece for c in LIMA for piece in reader(Delta(c, (1,), 0)).tool_calls]

@@ -82,3 +82,13 @@ def test_a_single_call_is_as_old_as_what_begins_next_and_no_part_of_it() -> None
     call = Call("x", Book())
     Ranking(3, single=True).rank(call, CallScope())
     assert (call.rank.application, call.rank.single) == (3, True)
+
+
+def test_a_named_site_goes_before_what_the_request_tells() -> None:
+    def site(system: str, **scope: str) -> str:
+        call = a_call("abc", system=system)
+        Ranking(0).rank(call, CallScope(**scope))
+        return call.rank.site
+
+    assert site("be brief", site="a") == site("be exact", site="a") != site("be brief", site="b")
+    assert site("be brief") == site("be brief") != site("be exact")

@@ -1,11 +1,15 @@
 """The session executor over a scripted engine: what happens when is decided by the test."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import pytest
 
+from parrot_backend.endpoints.base import Job
 from parrot_backend.endpoints.local import LocalEndpoint
+from parrot_backend.endpoints.process import frames
+from parrot_backend.engines.base import Delta
 from parrot_backend.program.transforms import LONGEST_TEXT
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.core import ServingCore
@@ -290,6 +294,23 @@ async def test_the_answer_that_a_call_refines_is_its_draft(
         "sum cba:1+zyx:2": "",
         f"{answer} with more": answer,
     }
+
+
+async def test_a_call_with_a_draft_can_be_sent_to_another_process(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[Job] = []
+    generate = LocalEndpoint.generate
+
+    def noted(endpoint: LocalEndpoint, job: Job) -> AsyncGenerator[Delta, None]:
+        jobs.append(job)
+        return generate(endpoint, job)
+
+    monkeypatch.setattr(LocalEndpoint, "generate", noted)
+    await session.submit(Program(calls=[call("a", "1"), call("b", "{a.out} with more")]))
+    await session.read_variable("b.out", 5)
+    assert [len(job.draft) for job in jobs] == [0, 1]
+    assert all(frames.encoded(frames.Generate(1, job)) for job in jobs)
 
 
 @pytest.mark.parametrize(

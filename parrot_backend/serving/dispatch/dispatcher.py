@@ -243,7 +243,7 @@ class Dispatcher:
             request,
             turn.priority,
             call.tenant.name,
-            call.draft,
+            tuple(call.draft),  # a job may go to another process, and no array does
             kv_share=call.tenant.kv_share or 1.0,
             interactive=turn.interactive,
         )

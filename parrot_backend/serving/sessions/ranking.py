@@ -52,7 +52,7 @@ class Ranking:
             batched=batched,
             application=self._application,
             group=number,
-            site=_site_of(call.request),
+            site=_site_of(call.request, scope.site),
             single=self._single,
         )
 
@@ -78,12 +78,19 @@ class Ranking:
         return [view for view in views if (view.size or len(view.calls)) > 1]
 
 
-def _site_of(request: LLMRequest | None) -> str:
-    """The same for requests with the same instruction and parameters, as one call site sends them."""
+def _site_of(request: LLMRequest | None, named: str | None) -> str:
+    """The same for requests with the same parameters that come from one place.
+
+    That is named, or else it is told by the instruction in the system message.
+    """
     if request is None:
         return ""
-    system = ""
-    if not isinstance(request, PromptRequest) and request.messages[0].role == "system":
+    system = named or ""
+    if (
+        not named
+        and not isinstance(request, PromptRequest)
+        and request.messages[0].role == "system"
+    ):
         system = request.messages[0].content
     form = request.response_format or request.structured_outputs
     parameters = (request.max_tokens, request.temperature, *(request.stop or ()), form is None)
