@@ -90,7 +90,7 @@ class PendingSession:
 
     def submit(self, program: Program) -> None:
         """Send a program behind those before it; the first one opens the session."""
-        if self._closing is None:
+        if self._closing is None and os.getpid() == self._process:
             self._unclaimed += len(program.calls)
             self._submitted = _owner().post(self._submit(program))
 
@@ -245,6 +245,10 @@ _lock = threading.Lock()
 
 
 def _owner() -> _Owner:
+    # Who has a session has an owner, and closes it without the lock: maybe as the garbage collector
+    # does, in a thread that holds it.
+    if (owner := _owners.get(os.getpid())) is not None:
+        return owner
     with _lock:
         if (owner := _owners.get(os.getpid())) is None:
             owner = _owners[os.getpid()] = _Owner()

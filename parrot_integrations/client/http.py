@@ -111,6 +111,13 @@ class ParrotClient(Transport):
         """Token ids of a `prompt`, or of `messages` in the model's chat template."""
         return self._run(operations.tokenize(body))
 
+    def tokenize_each(self, body: Mapping[str, Any]) -> list[list[int]]:
+        """Token ids of each text in a `prompt` that is a list.
+
+        At most 4096 of them at once, and 131,072 characters.
+        """
+        return self._run(operations.tokenize_each(body))
+
     def models(self) -> list[dict[str, Any]]:
         """The models that are served: `id`, `max_model_len` in tokens, and OpenAI's fields."""
         return self._run(operations.models())

@@ -74,6 +74,11 @@ def tokenize(body: Mapping[str, Any]) -> Operation[list[int]]:
     return Operation("POST", "/v1/tokenize", _tokens, dict(body))
 
 
+def tokenize_each(body: Mapping[str, Any]) -> Operation[list[list[int]]]:
+    """The token ids of each of several texts."""
+    return Operation("POST", "/v1/tokenize", _each_tokens, dict(body))
+
+
 def models() -> Operation[list[dict[str, Any]]]:
     """The models that are served."""
     return Operation("GET", "/v1/models", _data)
@@ -163,6 +168,10 @@ def _nothing(answer: Any) -> None:
 
 def _tokens(answer: Any) -> list[int]:
     return list(answer["tokens"])
+
+
+def _each_tokens(answer: Any) -> list[list[int]]:
+    return [list(tokens) for tokens in answer["tokens"]]
 
 
 def _data(answer: Any) -> list[dict[str, Any]]:

@@ -2,7 +2,9 @@
 
 A sync client serves all threads of a process. An async client belongs to one event loop, and an
 async generator keeps it: event loops close their generators when they shut down, and the garbage
-collector hands a dropped one to its loop. So sockets are closed by the loop that opened them.
+collector hands a dropped one to its loop. So sockets are closed by the loop that opened them. Some
+frameworks close loops over their generators: what is left of those is cut off when the client is next
+asked in a new loop, closed or dropped.
 """
 
 import asyncio
@@ -15,11 +17,14 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from parrot_integrations.client.transport.cutting import cut_off
+
 UNIX = "unix:"
 _LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=1000, keepalive_expiry=60.0)
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 _Keeper = AsyncGenerator[httpx.AsyncClient, None]
+_ByLoop = dict[asyncio.AbstractEventLoop, tuple[str, _Keeper, httpx.AsyncClient]]
 
 
 def address(root: str) -> str:
@@ -54,7 +59,8 @@ class Connections:
     def __init__(self) -> None:
         # By process, so that a forked child neither uses nor closes its parent's sockets.
         self._by_process: dict[tuple[int, str], httpx.Client] = {}
-        self._by_loop: dict[asyncio.AbstractEventLoop, tuple[str, _Keeper, httpx.AsyncClient]] = {}
+        self._by_loop: _ByLoop = {}
+        weakref.finalize(self, _forget_closed_loops, self._by_loop)
 
     def of_process(self, root: str) -> httpx.Client:
         """The sync client of this process.
@@ -80,7 +86,7 @@ class Connections:
         loop = asyncio.get_running_loop()
         where, keeper, client = self._by_loop.get(loop, (root, None, None))
         if keeper is None or client is None or client.is_closed or where != root:
-            self._forget_closed_loops()
+            _forget_closed_loops(self._by_loop)
             transport = _async_unix_transport(root)
             keeper = _keep(httpx.AsyncClient(transport=transport, **_arguments(root)))
             client = await anext(keeper)
@@ -92,6 +98,7 @@ class Connections:
         for key in [key for key in list(self._by_process) if key[0] == os.getpid()]:
             if client := self._by_process.pop(key, None):
                 client.close()
+        _forget_closed_loops(self._by_loop)
         self._by_loop.clear()
 
     async def aclose(self) -> None:
@@ -100,11 +107,6 @@ class Connections:
         if keeper is not None:
             await keeper.aclose()
         self.close()
-
-    def _forget_closed_loops(self) -> None:
-        for loop in list(self._by_loop):
-            if loop.is_closed():
-                self._by_loop.pop(loop, None)
 
 
 class CallersConnections:
@@ -143,8 +145,18 @@ class CallersConnections:
         await self._own.aclose()
 
 
+def _forget_closed_loops(by_loop: _ByLoop) -> None:
+    for loop in list(by_loop):
+        if loop.is_closed() and (kept := by_loop.pop(loop, None)) is not None:
+            cut_off(kept[2])
+
+
 async def _keep(client: httpx.AsyncClient) -> _Keeper:
+    loop = asyncio.get_running_loop()
     try:
         yield client
     finally:
-        await client.aclose()
+        if loop.is_closed():
+            cut_off(client)
+        else:
+            await client.aclose()

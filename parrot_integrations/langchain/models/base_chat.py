@@ -17,6 +17,7 @@ from langchain_core.tools import BaseTool
 from pydantic import model_validator
 
 from parrot_integrations import __version__
+from parrot_integrations.client.fields import CONFIG
 from parrot_integrations.client.parameters import check_one_choice
 from parrot_integrations.langchain.models.errors import model_errors
 from parrot_integrations.langchain.models.messages import to_wire
@@ -27,7 +28,7 @@ from parrot_integrations.langchain.models.results import (
     chat_result,
     combined_outputs,
 )
-from parrot_integrations.langchain.models.settings import CONFIG, ParrotSettings
+from parrot_integrations.langchain.models.settings import ParrotSettings
 from parrot_integrations.langchain.models.streams import achunks_of, chunks_of
 from parrot_integrations.langchain.models.tools import wire_tools
 from parrot_integrations.langchain.scope import scope_of

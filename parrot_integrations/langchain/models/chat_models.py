@@ -8,6 +8,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 
+from parrot_integrations.client.chat.choices import ToolChoice, wire_tool_choice
 from parrot_integrations.langchain.models.base_chat import BaseChatParrot
 from parrot_integrations.langchain.models.structured_output import (
     Method,
@@ -16,9 +17,7 @@ from parrot_integrations.langchain.models.structured_output import (
 )
 from parrot_integrations.langchain.models.tools import (
     Schema,
-    ToolChoice,
     wire_response_format,
-    wire_tool_choice,
     wire_tools,
 )
 
@@ -56,7 +55,7 @@ class ChatParrot(BaseChatParrot):
     Key init args — client params:
         base_url, api_key, timeout, max_retries, default_headers, http_client, http_async_client,
         extra_body:
-            Where the backend is and how it is asked: `ParrotSettings` describes each.
+            Where the backend is and how it is asked: `ModelFields` describes each.
 
     See the full list of supported init args and their descriptions in the params section.
 

@@ -10,9 +10,10 @@ from langchain_core.outputs import GenerationChunk, LLMResult
 from pydantic import AliasChoices, Field, model_validator
 
 from parrot_integrations import __version__
+from parrot_integrations.client.fields import CONFIG
 from parrot_integrations.client.parameters import check_one_choice
 from parrot_integrations.langchain.models.errors import model_errors
-from parrot_integrations.langchain.models.settings import CONFIG, ParrotSettings
+from parrot_integrations.langchain.models.settings import ParrotSettings
 from parrot_integrations.langchain.models.streams import achunks_of, chunks_of
 from parrot_integrations.langchain.models.text_results import TextChunkTranslator, llm_result
 from parrot_integrations.langchain.scope import scope_of
@@ -54,7 +55,7 @@ class ParrotLLM(SiblingCalls, ParrotSettings, BaseLLM):
     Key init args — client params:
         base_url, api_key, timeout, max_retries, default_headers, http_client, http_async_client,
         extra_body:
-            Where the backend is and how it is asked: `ParrotSettings` describes each.
+            Where the backend is and how it is asked: `ModelFields` describes each.
 
     See the full list of supported init args and their descriptions in the params section.
 

@@ -1,6 +1,5 @@
 """LangChain's messages in OpenAI's wire form. Text and tool calls only."""
 
-import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -14,6 +13,8 @@ from langchain_core.messages import (
     ToolCall,
     ToolMessage,
 )
+
+from parrot_integrations.client.chat.calls import wire_call
 
 _ROLES: tuple[tuple[type[BaseMessage], str], ...] = (
     (HumanMessage, "user"),
@@ -64,21 +65,13 @@ def wire_role(message: BaseMessage) -> str:
 
 def wire_tool_calls(message: AIMessage) -> list[dict[str, Any]]:
     """The tool calls of an answer, invalid ones as the model wrote them."""
-    valid = [_wire_call(call, _json(call["args"])) for call in message.tool_calls]
-    return valid + [_wire_call(call, call["args"] or "") for call in message.invalid_tool_calls]
+    valid = [_wire_call(call) for call in message.tool_calls]
+    return valid + [_wire_call(call) for call in message.invalid_tool_calls]
 
 
-def _wire_call(call: ToolCall | InvalidToolCall, arguments: str) -> dict[str, Any]:
-    return {
-        "id": call["id"],
-        "type": "function",
-        "function": {"name": call["name"], "arguments": arguments},
-    }
-
-
-def _json(arguments: dict[str, Any]) -> str:
-    """As a model would write it: the template puts it into the prompt as it is."""
-    return json.dumps(arguments, ensure_ascii=False)
+def _wire_call(call: ToolCall | InvalidToolCall) -> dict[str, Any]:
+    arguments = "" if call["args"] is None else call["args"]
+    return wire_call(call["id"], call["name"] or "", arguments)
 
 
 def text_content(content: str | list[Any], *, without: Collection[str] = ()) -> str:

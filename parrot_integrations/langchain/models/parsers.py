@@ -4,7 +4,6 @@ LangChain's own complete partial JSON, as they must for streams. Of a whole answ
 token limit they would make a value that the model never finished.
 """
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,8 @@ from langchain_core.output_parsers import (
 )
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.utils.pydantic import TBaseModel  # noqa: F401 - mypy's plugin needs it here
+
+from parrot_integrations.client.chat.formats import CUT_OFF, is_json
 
 
 class WholeJsonParser(JsonOutputParser):
@@ -82,18 +83,13 @@ def _refuse_cut_off(result: list[Generation], is_whole: Callable[[AIMessage], bo
         return
     if message.response_metadata.get("finish_reason") == "length":
         raise OutputParserException(
-            "The answer was cut off at its token limit before it was complete: raise max_tokens, or "
-            "ask for less.",
+            CUT_OFF,
             llm_output=message.text,
         )
 
 
 def _is_json_text(message: AIMessage) -> bool:
-    try:
-        json.loads(message.text)
-    except ValueError:
-        return False
-    return True
+    return is_json(message.text)
 
 
 def _has_valid_calls(message: AIMessage) -> bool:

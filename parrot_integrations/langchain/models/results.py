@@ -10,6 +10,9 @@ from langchain_core.messages.tool import ToolCallChunk, tool_call, tool_call_chu
 from langchain_core.output_parsers.openai_tools import make_invalid_tool_call, parse_tool_call
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
+from parrot_integrations.client.chat.calls import StreamedCalls
+from parrot_integrations.client.chat.usage import token_counts
+
 PROVIDER = "parrot"
 
 _OF_ALL = ("model_name", "model_provider", "system_fingerprint")
@@ -139,27 +142,29 @@ class ChunkTranslator:
 
 def _call_chunks(pieces: list[dict[str, Any]]) -> list[ToolCallChunk]:
     """One for each call: LangChain joins the pieces of a call only where they are in two chunks."""
-    chunks: dict[int, ToolCallChunk] = {}
-    for raw in pieces:
-        index, function = raw.get("index", 0), raw.get("function") or {}
-        name, args = function.get("name"), function.get("arguments") or ""
-        if index in chunks:
-            chunks[index]["args"] = (chunks[index]["args"] or "") + args
-        else:
-            chunks[index] = tool_call_chunk(name=name, args=args, id=raw.get("id"), index=index)
-    return list(chunks.values())
+    calls = StreamedCalls()
+    calls.add(pieces)
+    return [
+        tool_call_chunk(
+            name=call["function"]["name"] or None,
+            args=call["function"]["arguments"],
+            id=call["id"],
+            index=index,
+        )
+        for index, call in calls.indexed().items()
+    ]
 
 
 def usage_metadata(usage: Mapping[str, Any] | None) -> UsageMetadata | None:
     """LangChain's form of OpenAI's usage; all in tokens."""
-    if usage is None:
+    counts = token_counts(usage)
+    if counts is None:
         return None
-    details = usage.get("prompt_tokens_details") or {}
     return UsageMetadata(
-        input_tokens=usage["prompt_tokens"],
-        output_tokens=usage["completion_tokens"],
-        total_tokens=usage["total_tokens"],
-        input_token_details=InputTokenDetails(cache_read=details.get("cached_tokens") or 0),
+        input_tokens=counts.prompt,
+        output_tokens=counts.completion,
+        total_tokens=counts.total,
+        input_token_details=InputTokenDetails(cache_read=counts.cached),
     )
 
 

@@ -12,6 +12,7 @@ from langchain_core.output_parsers.base import OutputParserLike
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
+from parrot_integrations.client.chat.choices import tool_name
 from parrot_integrations.langchain.models.parsers import (
     WholeJsonParser,
     WholePydanticParser,
@@ -20,7 +21,6 @@ from parrot_integrations.langchain.models.parsers import (
 )
 from parrot_integrations.langchain.models.tools import (
     Schema,
-    tool_name,
     wire_response_format,
     wire_tools,
 )

@@ -298,6 +298,90 @@ def test_an_ending_event_loop_closes_its_connections(client):
     assert asyncio.run(ask()).is_closed
 
 
+def test_an_event_loop_that_is_closed_over_its_generators_closes_its_connections(scripted_url):
+    loop = asyncio.new_event_loop()
+    with ParrotClient(scripted_url) as client:
+        loop.run_until_complete(client.amodels())
+        loop.close()
+        assert loop.is_closed()
+        assert asyncio.run(client.amodels())
+    del loop
+    gc.collect()  # what is left open warns
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The sockets that event loops connect."""
+    sockets = []
+    create = asyncio.BaseEventLoop.create_connection
+
+    async def create_connection(*arguments, **options):
+        transport, protocol = await create(*arguments, **options)
+        sockets.append(transport.get_extra_info("socket"))
+        return transport, protocol
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "create_connection", create_connection)
+    return sockets
+
+
+def closed_over(*requests):
+    """An event loop that is closed over its generators, when the first request has come to its end."""
+    loop = asyncio.new_event_loop()
+    first, *others = map(loop.create_task, requests)
+    loop.run_until_complete(first)
+    loop.close()
+    for task in others:
+        task._log_destroy_pending = False
+    return loop
+
+
+@pytest.mark.parametrize("then", ["asked", "closed", "dropped"])
+def test_what_a_closed_loop_leaves_is_closed_when_the_client_is_next(then, scripted_url, opened):
+    client = ParrotClient(scripted_url)
+    closed_over(client.amodels())
+    if then == "asked":
+        assert asyncio.run(client.amodels())
+    elif then == "closed":
+        client.close()
+    else:
+        del client
+    assert opened[0].fileno() == -1
+    gc.collect()
+
+
+def test_closing_a_loop_runs_nothing(client):
+    steps = 0
+
+    async def others():
+        nonlocal steps
+        while True:
+            await asyncio.sleep(0)
+            steps += 1
+
+    async def ask():
+        nonlocal steps
+        await client.amodels()
+        steps = 0
+
+    loop = closed_over(ask(), others())
+    assert steps <= 1  # in the step that the first one ended in
+    assert "close" not in vars(loop)
+
+
+def test_a_request_that_its_loop_was_closed_over_is_cut_off(scripted_engine, scripted_url, opened):
+    scripted_engine.hold("long")
+
+    async def until_it_runs():
+        assert await asyncio.to_thread(eventually, lambda: scripted_engine.running)
+
+    client = ParrotClient(scripted_url)
+    closed_over(until_it_runs(), client.achat(body("long")))
+    client.close()
+    assert opened[0].fileno() == -1
+    assert eventually(lambda: scripted_engine.running == 0)
+    gc.collect()
+
+
 def test_copies_have_connections_of_their_own(client):
     client.models()
     for twin in (pickle.loads(pickle.dumps(client)), copy.deepcopy(client)):
@@ -555,6 +639,8 @@ def test_a_unix_socket(tmp_path):
         with ParrotClient(f"unix:{path}") as client:
             assert text_of(client.chat(body("abc"))) == "cba"
             assert asyncio.run(client.amodels()) == client.models()
+            closed_over(client.amodels())
+        gc.collect()
     finally:
         server.should_exit = True
         thread.join(timeout=30)

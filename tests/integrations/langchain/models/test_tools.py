@@ -10,12 +10,9 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, Too
 from langchain_core.tools import tool
 from pydantic import BaseModel, Field
 
+from parrot_integrations.client.chat.choices import wire_tool_choice
 from parrot_integrations.langchain import ChatParrot
-from parrot_integrations.langchain.models.tools import (
-    wire_response_format,
-    wire_tool_choice,
-    wire_tools,
-)
+from parrot_integrations.langchain.models.tools import wire_response_format, wire_tools
 from tests.doubles import ScriptedEngine
 from tests.integrations.replies import Reply, replying
 from tests.servers import serving
