@@ -107,7 +107,6 @@ class PlannedRun:
         self._session: PendingSession | None = None
         self._over = False
         self._planning = threading.Lock()
-        self._submitting = threading.Lock()
         # One mapping for all copies of the context: the session may open when they are made already.
         self._active: dict[Hashable, PendingSession] = {**active_sessions.get()}
 
@@ -116,15 +115,11 @@ class PlannedRun:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._submitting:
-            self._over = True
-            if self._session is None:
-                return
-            self._active.pop(self._client.key, None)
-        try:
-            self._session.close()
-        except Exception as error:
-            logger.info("the session was not closed, it will expire: %s", error)
+        """Waits for nothing and takes no lock: for a stream that was dropped, the garbage collector
+        comes here, from whatever holds one."""
+        self._over = True
+        if self._session is not None:
+            self._close(self._session)
 
     @property
     def began(self) -> bool:
@@ -168,20 +163,29 @@ class PlannedRun:
             for unknown, value in settled:
                 unknown.settle(value)
             program = self._plan.take(self._objective) if self._plan.client else None
-            return self._submit(program) if program is not None else None
+            if program is None or self._over:
+                return None
+            return self._submit(program)
         except Exception:
             self._over = True
             raise
 
     def _submit(self, program: Program) -> PlannedSession | None:
-        with self._submitting:
-            if self._over:
-                return None
-            begun = self._session is None
-            session = self._session = self._session or self._client.pending_session()
-            session.submit(program)
-            self._active[self._client.key] = session
+        begun = self._session is None
+        session = self._session = self._session or self._client.pending_session()
+        session.submit(program)
+        self._active[self._client.key] = session
+        if self._over:  # since just now: whoever ended it may not have seen the session
+            self._close(session)
+            return None
         return PlannedSession(self._client, self._plan, session) if begun else None
+
+    def _close(self, session: PendingSession) -> None:
+        self._active.pop(self._client.key, None)
+        try:
+            session.close()
+        except Exception as error:
+            logger.info("the session was not closed, it will expire: %s", error)
 
     def _tell(self, opened: PlannedSession) -> None:
         if self._on_session is None:

@@ -2,17 +2,16 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from time import perf_counter
+from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from parrot_backend.wire.protocol import Objective
-from parrot_integrations.planning.explaining.comparing import ORDER, Timed, Way
-from parrot_integrations.planning.explaining.report import Format, check, report
+from parrot_integrations.planning.explaining.explained import Explained
+from parrot_integrations.planning.explaining.report import Format
 from parrot_integrations.planning.plan import Plan
-from parrot_integrations.planning.session import OnSession, PlannedSession, run_objective
+from parrot_integrations.planning.session import OnSession
 
 
 class Explaining(ABC):
@@ -65,14 +64,9 @@ class Explaining(ABC):
         Raises:
             ValueError: there is no such format.
         """
-        check(format)
-        sessions: list[PlannedSession] = []
-        timed: list[Timed] = []
-        for way, runnable in self._runs(sessions, analyze=analyze, compare=compare):
-            start = perf_counter()
-            runnable.invoke(input, config, **kwargs)
-            timed.append(Timed(way, perf_counter() - start))
-        return self._told(sessions, timed, format, lambda: self.plan([input], config, kwargs))
+        explained = self._explained(input, config, kwargs, analyze, compare, format)
+        explained.run(lambda on_session: self._way(on_session).invoke(input, config, **kwargs))
+        return explained.told()
 
     async def aexplain(
         self,
@@ -85,41 +79,28 @@ class Explaining(ABC):
         **kwargs: Any,
     ) -> str:
         """As `explain`; what is to be analyzed runs by `ainvoke`."""
-        check(format)
-        sessions: list[PlannedSession] = []
-        timed: list[Timed] = []
-        for way, runnable in self._runs(sessions, analyze=analyze, compare=compare):
-            start = perf_counter()
-            await runnable.ainvoke(input, config, **kwargs)
-            timed.append(Timed(way, perf_counter() - start))
-        return await asyncio.to_thread(
-            self._told, sessions, timed, format, lambda: self.plan([input], config, kwargs)
+        explained = self._explained(input, config, kwargs, analyze, compare, format)
+        await explained.arun(
+            lambda on_session: self._way(on_session).ainvoke(input, config, **kwargs)
+        )
+        return await asyncio.to_thread(explained.told)
+
+    def _explained(
+        self,
+        input: Any,
+        config: RunnableConfig | None,
+        kwargs: Any,
+        analyze: bool,
+        compare: bool,
+        format: Format,
+    ) -> Explained:
+        return Explained(
+            lambda: self.plan([input], config, kwargs),
+            self._wanted(),
+            analyze=analyze,
+            compare=compare,
+            format=format,
         )
 
-    def _runs(
-        self, sessions: list[PlannedSession], *, analyze: bool, compare: bool
-    ) -> Iterator[tuple[Way, Runnable[Any, Any]]]:
-        for way in ORDER if compare else ORDER[:1] if analyze else ():
-            yield way, self._watched(sessions.append) if way == "planned" else self._native()
-
-    def _told(
-        self,
-        sessions: Sequence[PlannedSession],
-        timed: Sequence[Timed],
-        format: Format,
-        plan: Callable[[], Plan],
-    ) -> str:
-        """Of the plan as it ran, where there was something to submit."""
-        objective = run_objective(self._wanted())
-        runs = timed if len(timed) > 1 else ()
-        if sessions and sessions[0].opened:
-            return report(
-                sessions[0].plan, objective, format=format, ran=sessions[0], compared=runs
-            )
-        expected = plan()
-        expected.take(objective)  # which of its calls would be held back shows then
-        if timed:
-            expected.note(
-                "the run", "had nothing to submit: no call would have started any earlier"
-            )
-        return report(expected, objective, format=format, compared=runs)
+    def _way(self, on_session: OnSession | None) -> Runnable[Any, Any]:
+        return self._native() if on_session is None else self._watched(on_session)
