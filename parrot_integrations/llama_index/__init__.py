@@ -1,4 +1,4 @@
-"""Parrot for LlamaIndex: the LLM."""
+"""Parrot for LlamaIndex: the LLM, and `compile`."""
 
 try:
     import llama_index.core  # noqa: F401
@@ -8,6 +8,9 @@ except ImportError as error:
         "Run `pip install 'parrot-integrations[llama-index]'`."
     ) from error
 
+from parrot_integrations.client.sessions import parrot_session
+from parrot_integrations.llama_index.compiling.entry import compile
 from parrot_integrations.llama_index.models.llm import Parrot
+from parrot_integrations.planning.session import PlannedSession
 
-__all__ = ["Parrot"]
+__all__ = ["Parrot", "PlannedSession", "compile", "parrot_session"]
