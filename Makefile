@@ -4,13 +4,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 READY := .venv/.ready
+SITE_PACKAGES := 'import sysconfig; print(sysconfig.get_path("purelib"))'
 
-.PHONY: help install model demo lint test clean
+# Older releases of LlamaIndex that are served too. Each has an environment that is .venv but for them: its own packages
+# come first on the path, and .venv's behind them.
+LLAMA_INDEX := $(patsubst constraints-llama-index-%.txt,%,$(wildcard constraints-llama-index-*.txt))
+LLAMA_INDEX_READY := $(LLAMA_INDEX:%=.venv-llama-index-%/.ready)
+LLAMA_INDEX_TESTS := $(LLAMA_INDEX:%=test-llama-index-%)
+
+.PHONY: help install model demo lint test test-llama-index $(LLAMA_INDEX_TESTS) clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 help:  ## say what can be made
-	@sed -n 's/^\([a-z]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 install: $(READY)  ## make .venv with everything that demo and test need
 
@@ -20,6 +27,14 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv .venv
 	@$(PIP) --upgrade pip
 	@$(PIP) -e '.[all]' --group dev
+	@touch $@
+
+$(LLAMA_INDEX_READY): .venv-llama-index-%/.ready: constraints-llama-index-%.txt $(READY)
+	@echo "Installing LlamaIndex $* into $(@D)"
+	@$(BIN)/python -m venv --clear --without-pip $(@D)
+	@$(BIN)/python -c $(SITE_PACKAGES) > "$$($(@D)/bin/python -c $(SITE_PACKAGES))/behind.pth"
+	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check --no-warn-conflicts -c $< llama-index-core
+	@$(@D)/bin/python -W ignore -c 'import llama_index.core as core, sys; sys.exit(not core.__version__.startswith("$*."))'
 	@touch $@
 
 model: $(READY)  ## fetch the default model unless it is there
@@ -35,6 +50,13 @@ lint: $(READY)  ## check style, format and types
 
 test: lint model  ## lint, then run every test
 	@$(BIN)/pytest
+	@$(MAKE) --no-print-directory test-llama-index
 
-clean:  ## remove the environment and the caches; the model stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .benchmarks .hypothesis .import_linter_cache build dist
+test-llama-index: $(LLAMA_INDEX_TESTS)  ## run LlamaIndex's tests with its older releases
+
+$(LLAMA_INDEX_TESTS): test-llama-index-%: .venv-llama-index-%/.ready
+	@echo "With LlamaIndex $*"
+	@PARROT_CASES=4 $(<D)/bin/python -m pytest -m "not model" tests/integrations/llama_index
+
+clean:  ## remove the environments and the caches; the model stays
+	rm -rf .venv .venv-llama-index-* .mypy_cache .ruff_cache .pytest_cache .benchmarks .hypothesis .import_linter_cache build dist
