@@ -1,5 +1,6 @@
 """What the README and the docs show is run."""
 
+import gc
 import json
 import re
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from llama_index.core import Settings
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,6 +23,7 @@ def test_the_readme_s_examples_run(
     number: int, base_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PARROT_BASE_URL", base_url)
+    monkeypatch.setattr(Settings, "_llm", None)
     source = blocks("README.md", "python")[number].replace(
         "temperature=0", "temperature=0, max_tokens=16"
     )
@@ -36,6 +39,23 @@ def test_the_langchain_page_runs(base_url: str, monkeypatch: pytest.MonkeyPatch)
         exec(compile(source, f"docs/langchain.md, example {number}", "exec"), names)
     assert names["bird"].name
     assert names["with_tools"].invoke("What is 2 + 3?").tool_calls[0]["args"].keys() == {"a", "b"}
+
+
+# LlamaIndex's workflows look at all attributes of an agent, also at those that pydantic retires.
+@pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecationWarning")
+@pytest.mark.filterwarnings("ignore:is_running called from within a step")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.model
+def test_the_llama_index_page_runs(base_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its examples follow on one another."""
+    monkeypatch.setenv("PARROT_BASE_URL", base_url)
+    monkeypatch.setattr(Settings, "_llm", None)
+    names: dict[str, Any] = {}
+    for number, source in enumerate(blocks("docs/llama_index.md", "python"), 1):
+        exec(compile(source, f"docs/llama_index.md, example {number}", "exec"), names)
+    assert names["bird"].name
+    assert str(names["product"]) == "48"
+    gc.collect()  # LlamaIndex leaves event loops of its own open: found here, they are not told later
 
 
 @pytest.mark.model
