@@ -25,6 +25,7 @@ _DEFAULT_MAX_TOKENS = 16
 _MAX_CHOICES = 4096
 _MAX_TEXTS = 4096
 _MAX_CHARACTERS = 2**17
+_Texts = str | Annotated[list[str], Field(max_length=_MAX_TEXTS)]
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "best_of": (None, 1),
     "echo": (None, False),
@@ -35,7 +36,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 def _checked(prompt: str | list[Any]) -> str | list[Any]:
     """Around the union, for errors in it would be named after its members."""
     texts = [prompt] if isinstance(prompt, str) else prompt
-    if not isinstance(texts[0], int):
+    if not texts or not isinstance(texts[0], int):
         checked_json(texts)
     return prompt
 
@@ -108,7 +109,7 @@ class TokenizeRequest(WireModel):
     """
 
     model: Unicode | None = None
-    prompt: Unicode | Annotated[list[Unicode], Field(max_length=_MAX_TEXTS)] | None = None
+    prompt: Annotated[_Texts, AfterValidator(_checked)] | None = None
     messages: Messages[ChatMessage] | None = None
     tools: list[Tool] | None = None
 
