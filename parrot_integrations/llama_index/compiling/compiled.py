@@ -21,8 +21,9 @@ from parrot_integrations.llama_index.compiling.run import ShadowedRun
 from parrot_integrations.llama_index.compiling.shadow.copies import COMPILED, framework_type
 from parrot_integrations.llama_index.compiling.shadow.operations import isolated
 from parrot_integrations.llama_index.compiling.shadow.passing import Target
+from parrot_integrations.llama_index.compiling.shadow.reading import aused_up, used_up
 from parrot_integrations.llama_index.compiling.shadow.variants import BUILT
-from parrot_integrations.llama_index.compiling.streams import aused_up, ending, used_up
+from parrot_integrations.llama_index.compiling.streams import ending
 from parrot_integrations.planning.plan import Plan
 from parrot_integrations.planning.session import OnSession
 

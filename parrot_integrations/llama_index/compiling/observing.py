@@ -1,6 +1,7 @@
 """What the framework tells of a run while it goes on: the calls it makes, and what operations give."""
 
 import logging
+from collections.abc import Callable
 from contextvars import ContextVar
 from inspect import BoundArguments
 from threading import Lock
@@ -61,11 +62,7 @@ class _Spans(NullSpanHandler):
         tags: Any = None,
         **kwargs: Any,
     ) -> None:
-        if (run := observer.get()) is not None:
-            try:
-                run.entered(id_, method_of(id_), instance, bound_args, parent_id)
-            except Exception:
-                logger.exception("planning failed, running on without it")
+        _tell(lambda run: run.entered(id_, method_of(id_), instance, bound_args, parent_id))
 
     def span_exit(
         self,
@@ -75,11 +72,7 @@ class _Spans(NullSpanHandler):
         result: Any = None,
         **kwargs: Any,
     ) -> None:
-        if (run := observer.get()) is not None:
-            try:
-                run.left(id_, method_of(id_), instance, bound_args, result)
-            except Exception:
-                logger.exception("planning failed, running on without it")
+        _tell(lambda run: run.left(id_, method_of(id_), instance, bound_args, result))
 
     def span_drop(
         self,
@@ -94,13 +87,17 @@ class _Spans(NullSpanHandler):
 
 class _Events(BaseEventHandler):
     def handle(self, event: Any, **kwargs: Any) -> None:
-        if (run := observer.get()) is None:
-            return
+        if isinstance(event, LLMChatEndEvent) and (response := event.response) is not None:
+            _tell(lambda run: run.answered(event.span_id, response.message.content or ""))
+        elif isinstance(event, LLMCompletionEndEvent):
+            _tell(lambda run: run.answered(event.span_id, event.response.text))
+
+
+def _tell(tell: Callable[[Observer], None]) -> None:
+    """Tell the run that goes on here, where one does; what fails there fails the plan alone."""
+    if (run := observer.get()) is not None:
         try:
-            if isinstance(event, LLMChatEndEvent) and event.response is not None:
-                run.answered(event.span_id, event.response.message.content or "")
-            elif isinstance(event, LLMCompletionEndEvent):
-                run.answered(event.span_id, event.response.text)
+            tell(run)
         except Exception:
             logger.exception("planning failed, running on without it")
 

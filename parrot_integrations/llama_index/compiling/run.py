@@ -52,7 +52,6 @@ class _Origin:
     """Where shadows begin; `fruitless` counts those that did not show what the run asked for."""
 
     target: Target
-    parent: str | None = None
     fruitless: int = 0
 
 

@@ -54,24 +54,6 @@ def _kept(result: Any, run: ShadowedRun) -> tuple[Any, Any]:
     return result, result if goes_on else None
 
 
-def used_up(result: Any) -> Any:
-    """A result, its stream read to its end."""
-    stream = result.response_gen if isinstance(result, StreamingResponse) else result
-    if isinstance(stream, Generator):
-        for _ in stream:
-            pass
-    return result
-
-
-async def aused_up(result: Any) -> Any:
-    """As `used_up`."""
-    stream: Any = result.response_gen if isinstance(result, AsyncStreamingResponse) else result
-    if isinstance(stream, AsyncGenerator):
-        async for _ in stream:
-            pass
-    return used_up(result)
-
-
 def _drawn(stream: Generator[Any, None, None], run: ShadowedRun) -> Generator[Any, None, None]:
     try:
         while True:

@@ -4,16 +4,15 @@ import asyncio
 import inspect
 import logging
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextvars import copy_context
 from typing import Any, NamedTuple
-
-from llama_index.core.base.response.schema import AsyncStreamingResponse, StreamingResponse
 
 from parrot_integrations.llama_index.compiling.shadow import standins as standins  # registers
 from parrot_integrations.llama_index.compiling.shadow.copies import ShadowCopies
 from parrot_integrations.llama_index.compiling.shadow.ending import ShadowEnd
 from parrot_integrations.llama_index.compiling.shadow.packing import packing
+from parrot_integrations.llama_index.compiling.shadow.reading import aused_up, used_up
 from parrot_integrations.llama_index.compiling.shadow.silence import silence
 from parrot_integrations.llama_index.compiling.shadow.variants import BUILT
 from parrot_integrations.planning.values import Break
@@ -21,7 +20,6 @@ from parrot_integrations.planning.values import Break
 logger = logging.getLogger(__name__)
 
 _STORES = "storage_context"
-_STREAMING = (StreamingResponse, AsyncStreamingResponse)
 
 
 class Target(NamedTuple):
@@ -73,7 +71,7 @@ def _stopped(target: Target, copies: ShadowCopies) -> Break | None:
         if inspect.iscoroutine(result):
             asyncio.run(_read(result))
         else:
-            _read_stream(result)
+            used_up(result)
     except ShadowEnd as end:
         return end.stop
     except BaseException as error:
@@ -86,21 +84,4 @@ def _stopped(target: Target, copies: ShadowCopies) -> Break | None:
 
 
 async def _read(result: Awaitable[Any]) -> None:
-    stream = _stream(await result)
-    if isinstance(stream, AsyncGenerator):
-        async for _ in stream:
-            pass
-    else:
-        _read_stream(stream)
-
-
-def _read_stream(result: Any) -> None:
-    """The last call of a streamed run is made when its stream is read."""
-    stream = _stream(result)
-    if isinstance(stream, Generator):
-        for _ in stream:
-            pass
-
-
-def _stream(result: Any) -> Any:
-    return result.response_gen if isinstance(result, _STREAMING) else result
+    await aused_up(await result)
