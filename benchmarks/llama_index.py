@@ -1,7 +1,7 @@
 """What LlamaIndex does in a row, as it is and compiled: the same answers from a cold backend each.
 
     python benchmarks/llama_index.py [--rounds 3] [--workloads tree ...] [--ways openai ...]
-        [--quantization int8] [--quick] [--markdown]
+        [--answer 256] [--quantization int8] [--quick] [--markdown]
 
 The workloads: *tree* is `tree_summarize` over 40 chunks, *accumulate* one answer on each of 24,
 *refine* an answer that is carried through ten, *ingestion* titles, summaries and keywords for 60
@@ -15,7 +15,8 @@ of *parrot*. *openai-async* and *parrot-async* are what the framework can do by 
 `use_async=True`, and for the ingestion `arun` and as many workers as there are nodes.
 
 Each run has a `parrot serve` of its own that has seen nothing, the ways take turns, and another one
-begins in each round. Temperature is 0, and all ways must give the same text. Printed are seconds,
+begins in each round. Answers have up to 256 tokens, which is what LlamaIndex leaves room for unless it
+is told otherwise. Temperature is 0, and all ways must give the same text. Printed are seconds,
 median with lowest and highest, and the default over each way, of the same round: above 1 the way is
 faster. Calls are the model's answers, claimed ones were planned, dependent ones were dispatched by
 the backend when another ended, and ahead ones were with the engine 10 ms and more before they were
@@ -32,7 +33,7 @@ from pathlib import Path
 
 # This file has the framework's name, and would be imported in its place from this folder.
 sys.path.remove(str(Path(__file__).parent))
-import llama_index.core  # noqa: F401
+from llama_index.core.constants import DEFAULT_NUM_OUTPUTS
 
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 from llama_index_ways import WAYS, Run, run
@@ -128,11 +129,12 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
     options.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
+    options.add_argument("--answer", type=int, default=DEFAULT_NUM_OUTPUTS)
     options.add_argument("--quantization", choices=["int8"])
     options.add_argument("--quick", action="store_true")
     options.add_argument("--markdown", action="store_true")
     args = options.parse_args()
-    size = Size(share=0.1, answer=12) if args.quick else Size()
+    size = Size(0.1, 12) if args.quick else Size(1.0, args.answer)
     print(machine())
     print(", ".join(f"{package} {version(package)}" for package in PACKAGES))
     print(

@@ -30,8 +30,8 @@ MakeLLM = Callable[..., LLM]
 class Size:
     """How much is asked: the share of the pieces, and the tokens of an answer."""
 
-    share: float = 1.0
-    answer: int = 96
+    share: float
+    answer: int
 
     def of(self, count: int) -> int:
         """So many of `count` pieces, but two."""

@@ -48,16 +48,16 @@ class Explained:
     def run(self, runs: Runs) -> None:
         """Run it as often as is needed."""
         for way, listener in self._listeners():
-            start = perf_counter()
+            start, before = perf_counter(), len(self._sessions)
             runs(listener)
-            self._timed.append(Timed(way, perf_counter() - start))
+            self._ran(way, perf_counter() - start, before)
 
     async def arun(self, runs: Callable[[OnSession | None], Awaitable[Any]]) -> None:
         """As `run`."""
         for way, listener in self._listeners():
-            start = perf_counter()
+            start, before = perf_counter(), len(self._sessions)
             await runs(listener)
-            self._timed.append(Timed(way, perf_counter() - start))
+            self._ran(way, perf_counter() - start, before)
 
     def told(self) -> str:
         """Of the plan as it ran, where there was something to submit."""
@@ -72,6 +72,11 @@ class Explained:
                 "the run", "had nothing to submit: no call would have started any earlier"
             )
         return report(expected, self._objective, format=self._format, compared=runs)
+
+    def _ran(self, way: Way, seconds: float, before: int) -> None:
+        """A run is over; its sessions are those behind the first `before`."""
+        submitted = any(session.opened for session in self._sessions[before:])
+        self._timed.append(Timed(way, seconds, submitted))
 
     def _listeners(self) -> Iterator[tuple[Way, OnSession | None]]:
         for way in self._ways:

@@ -102,11 +102,24 @@ def test_calls_that_are_alike_are_one_row_and_a_long_path_is_cut() -> None:
     assert len(text.splitlines()) < 16
 
 
+def timed(*, submitted: bool) -> list[Timed]:
+    seconds = zip(ORDER, (9.0, 5.0, 1.5, 2.0), strict=True)
+    return [Timed(way, s, submitted and way == "planned") for way, s in seconds]
+
+
 def test_the_gain_is_against_the_native_run_behind() -> None:
-    runs = [Timed(way, s) for way, s in zip(ORDER, (9.0, 5.0, 1.5, 2.0), strict=True)]
+    runs = timed(submitted=True)
     assert gained(runs) == 0.5
     lines = compared(runs).splitlines()
     assert [line.split()[0] for line in lines[1:5]] == ["planned", "native"] * 2
     assert lines[-1].strip() == (
         "the plan gained 0.500 s (25 %) in the last pair, where the native run came second"
+    )
+
+
+def test_no_gain_is_told_where_nothing_was_submitted() -> None:
+    runs = timed(submitted=False)
+    assert gained(runs) is None
+    assert compared(runs).splitlines()[-1].strip() == (
+        "the plan had nothing to submit: all are the same run, and what differs is chance"
     )
