@@ -12,14 +12,24 @@ EndpointState = Literal["starting", "ready", "draining", "dead", "failed"]
 `failed` does not."""
 
 
+HANG_SECONDS = 60.0
+"""An engine that gets nowhere for so long is started anew, or asked how it is where it isn't ours."""
+
+Sharing = Literal["batch", "computed", "slot"]
+"""What jobs with one beginning compute once: it all, also where they come together (`batch`); what
+another job has computed before they start (`computed`); or only what the slot that they run in has
+(`slot`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Card:
     """What an endpoint can do.
 
-    It runs `slots` jobs at once. Where it `preempts`, one of a higher priority takes the place of one
-    of a lower. Where it `pins`, `expect` does something. Where it is `repeatable`, the same greedy or
-    seeded job gives the same tokens again, on whatever it runs beside. Where it `shares_in_batch`,
-    jobs with one beginning compute it once, also if they come together.
+    It runs `slots` jobs at once; none while it may not be asked. Where it `preempts`, one of a higher
+    priority takes the place of one of a lower. Where it `pins`, `expect` does something. Where it is
+    `repeatable`, the same greedy or seeded job gives the same tokens again, on whatever it runs beside.
+    `kv_tokens` is how many tokens it keeps the keys and values of, where that is known. `engine` names
+    what runs the model.
     """
 
     model: ModelCard
@@ -27,7 +37,9 @@ class Card:
     preempts: bool = True
     pins: bool = True
     repeatable: bool = True
-    shares_in_batch: bool = True
+    sharing: Sharing = "batch"
+    kv_tokens: int | None = None
+    engine: str = "parrot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +63,21 @@ class Job:
 class Endpoint(Protocol):
     """Runs chats on one model; belongs to one event loop."""
 
+    async def start(self) -> None:
+        """Make it ready; called once, before anything else.
+
+        Raises:
+            ParrotError: it can't be, and why.
+        """
+        ...
+
     @property
     def card(self) -> Card:
-        """What it can do."""
+        """What it can do; known from the first start on.
+
+        Raises:
+            UnavailableError: it has not started yet.
+        """
         ...
 
     @property
@@ -62,7 +86,8 @@ class Endpoint(Protocol):
         ...
 
     def watch(self, changed: Callable[[], None]) -> None:
-        """Call `changed` after every change of `state`, at once and in its event loop.
+        """Call `changed` after every change of `state` or of its card's slots, at once and in its event
+        loop.
 
         What ran on one that is lost fails just behind it.
         """

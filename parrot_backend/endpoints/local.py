@@ -29,10 +29,14 @@ class LocalEndpoint:
         # nothing is encoded.
         self._encoding_hints = ThreadPoolExecutor(1, "encode hints")
 
+    async def start(self) -> None:
+        """It is ready as it is."""
+
     @property
     def card(self) -> Card:
         """What the engine can do."""
-        return Card(model=self.engine.model, slots=self.engine.slots)
+        kv_tokens = self.engine.stats().kv_capacity_tokens
+        return Card(self.engine.model, self.engine.slots, kv_tokens=kv_tokens or None)
 
     @property
     def state(self) -> EndpointState:

@@ -23,14 +23,15 @@ JSON_STYLE: Mapping[str, bool | str] = {
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What a client must know of the model: `context_length` is tokens, prompt and answer together.
+    """What a client must know of the model: `context_length` is tokens, prompt and answer together,
+    where that is known.
 
     A prompt of more than `longest_text` characters, where that is known, has more tokens than that.
     Where a request does not say how to generate, `generation_config` does.
     """
 
     name: str
-    context_length: int
+    context_length: int | None
     quantization: str | None = None
     longest_text: int | None = None
     generation_config: GenerationConfig = OPENAI_DEFAULTS
@@ -135,11 +136,13 @@ class ToolCallDelta:
 class Delta:
     """What one step added. Only the last delta of a generation has a `finish_reason`.
 
-    `cached_tokens` of the prompt came from the prefix tree; it is known from the first delta on.
+    `cached_tokens` of the prompt came from the prefix tree; it is known from the first delta on that
+    `tells_cached`, and 0 before.
     Text that may be the beginning of a stop string, or of an unfinished character, is held back, so
     `text` can be empty while `tokens` is not. `prompt_tokens` is the length of the prompt, where it is
     told. `logprobs`, where asked for, are those of `tokens`
-    without the token that ends the generation, which is no part of its text. `started` is when the
+    without the token that ends the generation, which is no part of its text. `untold_tokens` were
+    generated as well, by an engine that tells how many and not which. `started` is when the
     engine began with the prompt, in seconds since the epoch, where it knows.
     """
 
@@ -151,6 +154,8 @@ class Delta:
     started: float | None = None
     tool_calls: tuple[ToolCallDelta, ...] = ()
     prompt_tokens: int = 0
+    untold_tokens: int = 0
+    tells_cached: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,9 +137,10 @@ class TokenizeRequest(WireModel):
 class TokenizeAnswer(WireModel):
     """A prompt's token ids, or those of each of several, and how many they are together.
 
-    `max_model_len` is the most that one of this model may have, its answer included.
+    `max_model_len` is the most that one of this model may have, its answer included, where that is
+    known.
     """
 
     tokens: list[int] | list[list[int]]
     count: int
-    max_model_len: int
+    max_model_len: int | None = None

@@ -11,6 +11,13 @@ CallState = Literal["waiting", "queued", "running", "done", "failed", "cancelled
 VariableState = Literal["pending", "ready", "failed"]
 
 
+class AttemptView(WireModel):
+    """An attempt at a call that was lost: on which engine, and why."""
+
+    engine: str
+    reason: str
+
+
 class CallView(WireModel):
     """How one call of a session stands; times are in seconds since the epoch.
 
@@ -20,7 +27,8 @@ class CallView(WireModel):
     began to compute it, where the engine tells, and `finished` when it was done, failed or cancelled.
     It is `dependent` where the end of another call made it ready, and so the backend started it with
     no client in the loop. `objective` and `group` are stated with the request or deduced from the
-    program; `path` counts the calls from this one to the output that is farthest away.
+    program; `path` counts the calls from this one to the output that is farthest away. `engine` is the
+    one that ran it last, or runs it; `attempts` are those before, which were lost.
     """
 
     id: str
@@ -42,6 +50,8 @@ class CallView(WireModel):
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    engine: str | None = None
+    attempts: list[AttemptView] = Field(default_factory=list)
 
 
 class GroupView(WireModel):
@@ -151,14 +161,16 @@ class SessionEvent(WireModel):
 
 
 class ModelView(WireModel):
-    """A model as OpenAI tells it; with its context length in tokens, as vLLM tells it, and with how it
-    generates where a request does not say."""
+    """A model as OpenAI tells it; with its context length in tokens where that is known, as vLLM tells
+    it, and with how it generates where a request does not say. An alias is told as one, with the name
+    of the model that it stands for as its `root`."""
 
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str = "parrot"
-    max_model_len: int
+    root: str | None = None
+    max_model_len: int | None = None
     generation_config: GenerationConfig
 
 
@@ -169,11 +181,41 @@ class ModelList(WireModel):
     data: list[ModelView]
 
 
-class Readiness(WireModel):
-    """Answer of `GET /ready`: 200 where the `status` is `ready`, and else 503."""
+EngineState = Literal["starting", "ready", "draining", "dead", "failed"]
 
-    status: Literal["starting", "ready", "draining", "dead"]
-    model: str
+
+class Readiness(WireModel):
+    """Answer of `GET /ready`: 200 where the `status` is `ready`, as one of the `engines` is, and else
+    503. `model` serves who names none. Who is no operator is told numbers for the names of the engines,
+    and who has no key where there are keys no model."""
+
+    status: EngineState
+    model: str | None
+    engines: dict[str, EngineState] = Field(default_factory=dict)
+
+
+class EngineView(WireModel):
+    """An engine of the server, as operators are told; `engine` says what runs its model.
+
+    `tenants` are those that may use it, None is all. `reason` says why one could not be started.
+    """
+
+    name: str
+    state: EngineState
+    model: str | None = None
+    aliases: list[str] = Field(default_factory=list)
+    engine: str | None = None
+    slots: int | None = None
+    running: int = 0
+    weight: float = 1.0
+    tenants: list[str] | None = None
+    reason: str | None = None
+
+
+class EngineList(WireModel):
+    """Answer of `GET /v1/engines`."""
+
+    data: list[EngineView]
 
 
 class ErrorDetail(WireModel):

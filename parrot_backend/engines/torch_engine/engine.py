@@ -62,6 +62,7 @@ class TorchEngine:
         self._grammars = Grammars(self._vocabulary)
         self._device = torch.device("cpu")
         self._card = card
+        self._context_length = loaded.context_length
         self._worker = worker
         self._capacity = capacity
         self._drafting = drafting
@@ -194,9 +195,7 @@ class TorchEngine:
             InvalidRequestError: the model's template refuses the messages.
             ContextLengthError: it has to be `fitting`, and is seen not to be.
         """
-        return self._template.encode(
-            messages, tools, self._card.context_length if fitting else None
-        )
+        return self._template.encode(messages, tools, self._context_length if fitting else None)
 
     def tokenize(self, text: str, *, fitting: bool = False) -> list[int]:
         """Tokens of a raw text as the model expects its beginning: with the special tokens, if any.
@@ -207,7 +206,7 @@ class TorchEngine:
             InvalidRequestError: it is not valid Unicode.
             ContextLengthError: it has to be `fitting`, and is seen not to be.
         """
-        most = self._card.context_length if fitting else None
+        most = self._context_length if fitting else None
         return encode_text(
             self._tokenizer, text, param="prompt", add_special_tokens=True, most=most
         )
@@ -228,7 +227,11 @@ class TorchEngine:
             EndpointLostError: the engine has ended by itself.
         """
         check_request(
-            request, self._card, vocabulary=self._vocabulary.size, capacity=self._capacity
+            request,
+            model=self._card.name,
+            context_length=self._context_length,
+            vocabulary=self._vocabulary.size,
+            capacity=self._capacity,
         )
         events: asyncio.Queue[Event] = asyncio.Queue()
         sequence = await self._sequence(request, events)
@@ -260,7 +263,7 @@ class TorchEngine:
         await asyncio.to_thread(self._worker.close)
 
     async def _sequence(self, request: GenerationRequest, events: asyncio.Queue[Event]) -> Sequence:
-        sampling, room = request.sampling, self._card.context_length
+        sampling, room = request.sampling, self._context_length
         asked = room if sampling.max_tokens is None else len(request.prompt) + sampling.max_tokens
         loop = asyncio.get_running_loop()
         constraint, logprobs = None, None

@@ -1,18 +1,24 @@
 """What a generation may ask for of the model and the memory that are there."""
 
-from parrot_backend.engines.base import GenerationRequest, ModelCard, Sampling
+from parrot_backend.engines.base import GenerationRequest, Sampling
 from parrot_backend.engines.torch_engine.schedule.stepper import too_long_for
 from parrot_backend.wire.errors import ContextLengthError, InvalidRequestError
 
 
 def check_request(
-    request: GenerationRequest, card: ModelCard, *, vocabulary: int, capacity: int
+    request: GenerationRequest,
+    *,
+    model: str,
+    context_length: int,
+    vocabulary: int,
+    capacity: int,
 ) -> None:
     """Refuse what can never succeed.
 
     Args:
         request: what is asked for.
-        card: the model.
+        model: its name.
+        context_length: tokens that it reads, prompt and answer together.
         vocabulary: its tokens are 0 up to, without, this.
         capacity: tokens that the KV memory has room for.
 
@@ -28,10 +34,10 @@ def check_request(
         raise InvalidRequestError(f"token ids must be from 0 to {vocabulary - 1}", param="prompt")
     if request.draft and not 0 <= min(request.draft) <= max(request.draft) < vocabulary:
         raise InvalidRequestError(f"token ids must be from 0 to {vocabulary - 1}", param="draft")
-    if len(prompt) >= card.context_length:
+    if len(prompt) >= context_length:
         raise ContextLengthError(
-            f"the prompt has {len(prompt)} tokens; {card.name!r} has a context of "
-            f"{card.context_length}, answer included: shorten the prompt"
+            f"the prompt has {len(prompt)} tokens; {model!r} has a context of "
+            f"{context_length}, answer included: shorten the prompt"
         )
     if len(prompt) > (room := int(capacity * request.kv_share)):
         raise too_long_for(room, len(prompt))
