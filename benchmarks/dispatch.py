@@ -22,6 +22,7 @@ from parrot_backend.endpoints.base import Card, Job
 from parrot_backend.engines.base import Delta, ModelCard
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.dispatch.dispatcher import Dispatcher
+from parrot_backend.serving.dispatch.fleet import Fleet, Member
 from parrot_backend.serving.dispatch.graph_policy import GraphPolicy
 from parrot_backend.serving.dispatch.policy import FirstCome, LongestPrefixFirst, Policy
 from parrot_backend.serving.limits import Limits
@@ -104,7 +105,7 @@ async def of_dispatcher(policy: Policy, waiting: list[Call]) -> tuple[float, flo
     endpoint = InstantEndpoint()
     endpoint.state = "starting"
     limits = Limits(unfinished_calls=len(waiting), call_seconds=3600.0)
-    dispatcher = Dispatcher(endpoint, limits, policy)
+    dispatcher = Dispatcher(Fleet(Member("one", endpoint)), limits, lambda: policy)
 
     def enter(call: Call) -> None:
         dispatcher.admit(call.tenant, 1)
@@ -116,7 +117,7 @@ async def of_dispatcher(policy: Policy, waiting: list[Call]) -> tuple[float, flo
     longest, last = 0.0, time.thread_time()
     start = last
     endpoint.become("ready")
-    while dispatcher._tickets:
+    while dispatcher._held:
         await asyncio.sleep(0)
         now = time.thread_time()
         longest, last = max(longest, now - last), now

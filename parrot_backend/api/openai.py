@@ -8,8 +8,8 @@ from parrot_backend.api.answers.choices import start
 from parrot_backend.api.documentation import RUNS_CALLS, errors
 from parrot_backend.api.requests.bodies import BodyRoute
 from parrot_backend.api.scope import InScope, Taker
-from parrot_backend.api.state import core_of
-from parrot_backend.wire.errors import NotFoundError
+from parrot_backend.api.state import core_of, tenant_of
+from parrot_backend.engines.base import ModelCard
 from parrot_backend.wire.protocol import ChatRequest
 from parrot_backend.wire.views import ModelList, ModelView
 
@@ -26,28 +26,22 @@ async def chat_completions(
 
 @router.get("/models", responses=errors())
 async def list_models(http: Request) -> ModelList:
-    """The model that is served."""
-    return ModelList(data=[_view(http)])
+    """The models that the caller may use, and their aliases."""
+    models = core_of(http).models(tenant_of(http))
+    return ModelList(data=[_view(http, name, model) for name, model in models.items()])
 
 
 @router.get("/models/{model:path}", responses=errors(404))
 async def get_model(model: str, http: Request) -> ModelView:
     """One model."""
-    view = _view(http)
-    if model != view.id:
-        raise NotFoundError(
-            f"model '{model}' is not served here: this server serves '{view.id}'",
-            param="model",
-            code="model_not_found",
-        )
-    return view
+    return _view(http, model, core_of(http).served(model, tenant_of(http)))
 
 
-def _view(http: Request) -> ModelView:
-    model = core_of(http).endpoint.card.model
+def _view(http: Request, name: str, model: ModelCard) -> ModelView:
     return ModelView(
-        id=model.name,
+        id=name,
         created=http.app.state.started,
+        root=model.name,
         max_model_len=model.context_length,
         generation_config=model.generation_config,
     )

@@ -2,6 +2,7 @@
 
 from fastapi import Request
 
+from parrot_backend.api.access.guards import ForbiddenError
 from parrot_backend.serving.core import ServingCore
 from parrot_backend.serving.tenancy import Tenancy
 from parrot_backend.serving.tenants import EVERYBODY, Tenant
@@ -22,3 +23,13 @@ def tenant_of(http: Request) -> Tenant:
 def tenancy_of(http: Request) -> Tenancy:
     """What the caller has."""
     return core_of(http).tenancy(tenant_of(http))
+
+
+def check_operator(http: Request) -> None:
+    """Only operators may go on.
+
+    Raises:
+        ForbiddenError: the caller is none.
+    """
+    if not tenant_of(http).operator:
+        raise ForbiddenError("only operators may see or change what concerns all tenants")

@@ -12,7 +12,7 @@ from parrot_backend.api.answers.text_completion import TextShape
 from parrot_backend.api.documentation import RUNS_CALLS, errors
 from parrot_backend.api.requests.bodies import BodyRoute
 from parrot_backend.api.scope import InScope, Taker
-from parrot_backend.api.state import core_of
+from parrot_backend.api.state import core_of, tenant_of
 from parrot_backend.wire.text_protocol import CompletionRequest, TokenizeAnswer, TokenizeRequest
 
 router = APIRouter(prefix="/v1", tags=["text"], route_class=BodyRoute)
@@ -33,14 +33,15 @@ async def completions(
 async def tokenize(body: TokenizeRequest, http: Request) -> Response:
     """The token ids of a text, of messages in the model's chat template (as vLLM's route), or of
     several texts."""
-    core = core_of(http)
-    core.check_model(body.model)
+    core, tenant = core_of(http), tenant_of(http)
+    model = core.served(body.model, tenant)
     each: list[list[int]] = []
     requests = body.requests()
     # In slices, between which others have their turns.
     while some := list(islice(requests, _AT_ONCE)):
-        each += await asyncio.gather(*map(core.endpoint.tokenize, some))
-    context = core.endpoint.card.model.context_length
+        each += await asyncio.gather(*(core.tokenize(r, model.name, tenant) for r in some))
     tokens = each if isinstance(body.prompt, list) else each[0]
-    told = TokenizeAnswer(tokens=tokens, count=sum(map(len, each)), max_model_len=context)
+    told = TokenizeAnswer(
+        tokens=tokens, count=sum(map(len, each)), max_model_len=model.context_length
+    )
     return Response(told.model_dump_json(), media_type="application/json")

@@ -21,7 +21,7 @@ from parrot_backend.wire.errors import ParrotError
 from parrot_backend.wire.protocol import Objective
 from parrot_backend.wire.text_protocol import LLMRequest
 from parrot_backend.wire.tools import ToolCall
-from parrot_backend.wire.views import CallState, CallView
+from parrot_backend.wire.views import AttemptView, CallState, CallView
 
 _ENDS = frozenset({"done", "failed", "cancelled"})
 
@@ -71,6 +71,7 @@ class Call:
         self.draft: Sequence[int] = ()
         self.objective: Objective = "latency"
         self.group: str | None = None
+        self.group_size: int | None = None
         self.rank = Rank()
         self.created = time.time()
         self.queued: float | None = None
@@ -82,6 +83,8 @@ class Call:
         self.claimed_at: float | None = None
         self.dependent = False
         self.attempts = 0
+        self.engine: str | None = None
+        self.lost: list[AttemptView] = []
         self.prompt_tokens = 0
         self.cached_tokens = 0
         self.completion_tokens = 0
@@ -146,10 +149,11 @@ class Call:
             self.queued = self.queued or time.time()
             self._move("queued")
 
-    def start(self) -> None:
-        """It has a place; this is another attempt at it."""
+    def start(self, engine: str | None = None) -> None:
+        """It has a place, on an engine; this is another attempt at it."""
         self.dispatched = self.dispatched or time.time()
         self.attempts += 1
+        self.engine = engine
         self._move("running")
 
     def publish(self, delta: Delta) -> None:
@@ -160,13 +164,18 @@ class Call:
         if self.first_token is None:
             self.started, self.first_token = delta.started, time.time()
             self._owner.first_token(self)
-        self.prompt_tokens, self.cached_tokens = delta.prompt_tokens, delta.cached_tokens
-        self.completion_tokens += len(delta.tokens)
+        self.prompt_tokens = delta.prompt_tokens or self.prompt_tokens
+        self.cached_tokens = delta.cached_tokens if delta.tells_cached else self.cached_tokens
+        self.completion_tokens += len(delta.tokens) + delta.untold_tokens
         self.finish_reason = delta.finish_reason
         self._deltas.append(delta)
         if delta.finish_reason is None:
             self._visible = len(self._deltas)
             self._wake()
+
+    def lose(self, reason: str) -> None:
+        """The attempt is lost; another may follow."""
+        self.lost.append(AttemptView(engine=self.engine or "", reason=reason))
 
     def restart(self) -> None:
         """Forget what it has produced, which nobody has seen."""
@@ -263,6 +272,8 @@ class Call:
             prompt_tokens=self.prompt_tokens,
             cached_tokens=self.cached_tokens,
             completion_tokens=self.completion_tokens,
+            engine=self.engine,
+            attempts=self.lost,
         )
 
     def _move(self, state: CallState) -> None:

@@ -12,8 +12,9 @@ class Limits:
     `plan_grace_seconds`. Closed ones can be looked into for `closed_session_seconds`, as long as all
     of a tenant hold less than `closed_session_bytes`. A call ends within `call_seconds` of its inputs,
     after at most `attempts` on endpoints that died under it; one that waits has turns of its own after
-    `aging_seconds`. Bodies that are being read or worked on hold at most `bodies_bytes` together, and
-    each, as the headers before it, has to come in time.
+    `aging_seconds`. An engine that is removed has `drain_seconds` for what it runs. Bodies that are
+    being read or worked on hold at most `bodies_bytes` together, and each, as the headers before it,
+    has to come in time.
     """
 
     sessions: int = 1024
@@ -29,6 +30,7 @@ class Limits:
     unfinished_calls: int = 20_000
     call_seconds: float = 3600.0
     attempts: int = 3
+    drain_seconds: float = 60.0
     aging_seconds: float = 30.0
     wait_seconds: float = 3600.0
     connections: int = 4096

@@ -136,8 +136,9 @@ class Tenancy:
         scope = scope or CallScope()
         if (session := self._of_thread(scope)) is not None:
             return session.take(request, scope)
-        request.model = self._dispatcher.check_model(request.model)
-        check_length(request, self._dispatcher.endpoint.card.model)
+        model = self._dispatcher.served(request.model, self.tenant)
+        request.model = model.name
+        check_length(request, model)
         self._dispatcher.admit(self.tenant, 1)
         kind = "cmpl" if isinstance(request, PromptRequest) else "chat"
         call = Call(f"{kind}-{secrets.token_hex(12)}", self, request, tenant=self.tenant)

@@ -21,3 +21,5 @@ class Tenant:
 
 
 EVERYBODY = Tenant()
+NOBODY = Tenant(operator=False)
+"""Who has no key where there are keys, and asks what needs none."""

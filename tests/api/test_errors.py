@@ -7,8 +7,10 @@ import httpx
 import pytest
 
 from parrot_backend.api.errors import error_response
+from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.engines.base import EngineStats
 from parrot_backend.serving.call import Call
+from parrot_backend.serving.dispatch.fleet import Fleet, Member
 from parrot_backend.wire.errors import (
     CancelledCallError,
     EndpointLostError,
@@ -18,10 +20,10 @@ from parrot_backend.wire.errors import (
     QuotaError,
 )
 from tests.doubles import ScriptedEngine
-from tests.servers import serving
+from tests.servers import serving, serving_fleet
 
 
-class BrokenStats(ScriptedEngine):
+class BrokenStats(LocalEndpoint):
     def stats(self) -> EngineStats:
         raise RuntimeError("a fault of ours")
 
@@ -29,7 +31,8 @@ class BrokenStats(ScriptedEngine):
 def test_a_failure_is_answered_and_the_connection_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with serving(BrokenStats()) as url, httpx.Client(base_url=url) as client:
+    fleet = Fleet(Member("broken", BrokenStats(ScriptedEngine())))
+    with serving_fleet(fleet) as url, httpx.Client(base_url=url) as client:
         ports = set()
         for path in ("/v1/stats", "/health", "/v1/stats", "/health"):
             answer = client.get(path)

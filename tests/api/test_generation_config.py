@@ -43,7 +43,8 @@ def message(content: str) -> list[dict[str, str]]:
 def test_a_model_tells_its_own(client: openai.OpenAI) -> None:
     for model in (client.models.list().data[0], client.models.retrieve("scripted")):
         assert (model.id, model.object, model.owned_by) == ("scripted", "model", "parrot")
-        assert model.model_extra == {"max_model_len": 1000, "generation_config": OWN}
+        told = {"root": "scripted", "max_model_len": 1000, "generation_config": OWN}
+        assert model.model_extra == told
 
 
 def test_an_answer_tells_what_it_was_generated_by(

@@ -9,7 +9,8 @@ from tests.servers import serving
 
 
 @pytest.mark.parametrize(
-    ("state", "status"), [("ready", 200), ("starting", 503), ("draining", 503), ("dead", 503)]
+    ("state", "status"),
+    [("ready", 200), ("starting", 503), ("draining", 503), ("dead", 503), ("failed", 503)],
 )
 def test_readiness_is_the_endpoint_s(
     state: str, status: int, monkeypatch: pytest.MonkeyPatch
@@ -18,4 +19,5 @@ def test_readiness_is_the_endpoint_s(
     with serving(ScriptedEngine()) as url:
         answer = httpx.get(f"{url}/ready")
         assert httpx.get(f"{url}/health").json()["status"] == "ok"
-    assert (answer.status_code, answer.json()) == (status, {"status": state, "model": "scripted"})
+    told = {"status": state, "model": "scripted", "engines": {"local": state}}
+    assert (answer.status_code, answer.json()) == (status, told)

@@ -6,6 +6,7 @@ import pytest
 
 from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.serving.core import ServingCore
+from parrot_backend.serving.dispatch.fleet import Fleet, Member
 from parrot_backend.serving.limits import Limits
 from parrot_backend.serving.sessions.session import Session
 from tests.doubles import ScriptedEngine
@@ -18,7 +19,7 @@ def engine() -> ScriptedEngine:
 
 @pytest.fixture
 async def core(engine: ScriptedEngine) -> AsyncIterator[ServingCore]:
-    core = ServingCore(LocalEndpoint(engine), Limits())
+    core = ServingCore(Fleet(Member("local", LocalEndpoint(engine))), Limits())
     yield core
     await core.aclose()
     assert engine.running == 0

@@ -47,6 +47,9 @@ class StagedEndpoint:
         self._numbers = count()
         self._watchers: list[Callable[[], None]] = []
 
+    async def start(self) -> None:
+        pass
+
     def watch(self, changed: Callable[[], None]) -> None:
         self._watchers.append(changed)
 

@@ -8,6 +8,7 @@ import pytest
 
 from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.serving.core import ServingCore
+from parrot_backend.serving.dispatch.fleet import Fleet, Member
 from parrot_backend.serving.limits import Limits
 from parrot_backend.serving.sessions.session import Session
 from parrot_backend.wire.errors import InvalidRequestError
@@ -163,7 +164,9 @@ async def test_a_group_that_nobody_named_is_refused(session: Session) -> None:
 
 
 async def test_groups_are_bounded(engine: ScriptedEngine) -> None:
-    core = ServingCore(LocalEndpoint(engine), Limits(concurrency_groups_per_session=2))
+    core = ServingCore(
+        Fleet(Member("local", LocalEndpoint(engine))), Limits(concurrency_groups_per_session=2)
+    )
     session = core.tenancy().open()
     await session.submit(Program(concurrency={"a": 1, "b": 1}))
     await session.submit(Program(concurrency={"a": 2, "b": 1}))
@@ -205,7 +208,7 @@ class Crowd:
         self.random = random.Random(seed)
         self.limits = {name: self.random.randint(1, 4) for name in self.GROUPS}
         self.engine = ScriptedEngine(script=lambda prompt: prompt[:3])
-        self.core = ServingCore(LocalEndpoint(self.engine), Limits())
+        self.core = ServingCore(Fleet(Member("local", LocalEndpoint(self.engine))), Limits())
         self.session = self.core.tenancy().open()
 
     def call(self, index: int) -> SemanticCall:

@@ -16,6 +16,7 @@ from parrot_backend.engines.torch_engine.memory.kv_memory import KVMemory
 from parrot_backend.engines.torch_engine.schedule.stepper import Stepper
 from parrot_backend.engines.torch_engine.worker import Worker
 from parrot_backend.serving.core import ServingCore
+from parrot_backend.serving.dispatch.fleet import Fleet, Member
 from parrot_backend.serving.limits import Limits
 from parrot_backend.serving.sessions.session import Session
 from parrot_backend.wire.errors import DependencyError
@@ -171,7 +172,7 @@ async def test_the_real_engine_holds_no_expectation_after_a_plan(model_path: str
     stepper = Stepper(StepModel(loaded.forward, cache), memory, max_batch=4, prefill_budget=128)
     card = ModelCard("real", loaded.context_length)
     engine = TorchEngine(loaded, card, Worker(stepper, 16), capacity=cache.slots, drafting=True)
-    core = ServingCore(LocalEndpoint(engine), Limits())
+    core = ServingCore(Fleet(Member("local", LocalEndpoint(engine))), Limits())
     session = core.tenancy().open()
     await session.submit(
         Program(

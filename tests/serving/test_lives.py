@@ -12,6 +12,7 @@ from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.engines.base import ModelCard
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.core import ServingCore
+from parrot_backend.serving.dispatch.fleet import Fleet, Member
 from parrot_backend.serving.limits import Limits
 from parrot_backend.serving.sessions import prompts
 from parrot_backend.serving.sessions.session import Session
@@ -56,7 +57,7 @@ def chain(length: int, first: str) -> list[SemanticCall]:
 
 @asynccontextmanager
 async def serving(engine: ScriptedEngine, limits: Limits) -> AsyncIterator[ServingCore]:
-    core = ServingCore(LocalEndpoint(engine), limits)
+    core = ServingCore(Fleet(Member("local", LocalEndpoint(engine))), limits)
     expiry = asyncio.create_task(core.expire_idle())
     try:
         yield core
@@ -257,7 +258,7 @@ async def test_a_reader_of_an_input_that_nobody_sets_ends_with_the_session(
 
 
 async def test_shutting_down_leaves_done_what_is_done(engine: ScriptedEngine) -> None:
-    core = ServingCore(LocalEndpoint(engine), Limits())
+    core = ServingCore(Fleet(Member("local", LocalEndpoint(engine))), Limits())
     done, running = core.tenancy().run(request("done")), None
     assert await text_of(done) == "enod"
     engine.hold("runs")
@@ -307,7 +308,8 @@ async def test_a_claimed_call_goes_on_when_its_session_is_closed(
 
 def nothing_left(core: ServingCore) -> bool:
     dispatcher = core._dispatcher
-    return not (dispatcher._tickets or dispatcher._attempts or dispatcher._quotas._unfinished)
+    running = any(pool.attempts for pool in dispatcher._pools.values())
+    return not (dispatcher._held or running or dispatcher._quotas._unfinished)
 
 
 async def test_a_claim_just_before_the_end_of_a_session_is_answered(
@@ -498,7 +500,7 @@ async def test_a_tenant_finds_nothing_of_another_s(core: ServingCore) -> None:
 
 async def test_who_leaves_while_a_large_program_is_taken_in_ends_nothing_that_it_needs() -> None:
     engine = ScriptedEngine()
-    core = ServingCore(LocalEndpoint(engine), Limits())
+    core = ServingCore(Fleet(Member("local", LocalEndpoint(engine))), Limits())
     session = core.tenancy().open()
     go_on = engine.hold("map")
     await session.submit(Program(calls=[call("map", "map")]))

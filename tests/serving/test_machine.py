@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.core import ServingCore
+from parrot_backend.serving.dispatch.fleet import Fleet, Member
 from parrot_backend.serving.limits import Limits
 from parrot_backend.serving.sessions.session import Session
 from parrot_backend.serving.tenants import Tenant
@@ -73,7 +74,7 @@ class Machine(RuleBasedStateMachine):
         self.count = 0
 
     async def _open_core(self) -> ServingCore:
-        return ServingCore(self.endpoint, LIMITS)
+        return ServingCore(Fleet(Member("one", self.endpoint)), LIMITS)
 
     def do(self, work: Any) -> Any:
         """Run something and all that follows from it."""

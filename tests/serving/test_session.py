@@ -13,6 +13,7 @@ from parrot_backend.engines.base import Delta
 from parrot_backend.program.transforms import LONGEST_TEXT
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.core import ServingCore
+from parrot_backend.serving.dispatch.fleet import Fleet, Member
 from parrot_backend.serving.limits import Limits
 from parrot_backend.serving.sessions.session import Session
 from parrot_backend.wire.errors import (
@@ -323,7 +324,7 @@ async def test_a_call_with_a_draft_can_be_sent_to_another_process(
 async def test_a_session_is_bounded(
     engine: ScriptedEngine, limits: Limits, program: Program
 ) -> None:
-    core = ServingCore(LocalEndpoint(engine), limits)
+    core = ServingCore(Fleet(Member("local", LocalEndpoint(engine))), limits)
     session = core.tenancy().open()
     with pytest.raises(InvalidRequestError, match="over the limit"):
         await session.submit(program)
@@ -332,7 +333,7 @@ async def test_a_session_is_bounded(
 
 
 async def test_the_queue_is_bounded_and_loses_nothing_else(engine: ScriptedEngine) -> None:
-    core = ServingCore(LocalEndpoint(engine), Limits(unfinished_calls=1))
+    core = ServingCore(Fleet(Member("local", LocalEndpoint(engine))), Limits(unfinished_calls=1))
     release = engine.hold("1")
     first = core.tenancy().run(request("1"))
     with pytest.raises(OverloadedError):
@@ -343,7 +344,9 @@ async def test_the_queue_is_bounded_and_loses_nothing_else(engine: ScriptedEngin
 
 
 async def test_sessions_are_bounded_and_expire_when_idle(engine: ScriptedEngine) -> None:
-    core = ServingCore(LocalEndpoint(engine), Limits(sessions=1, session_idle_seconds=0.05))
+    core = ServingCore(
+        Fleet(Member("local", LocalEndpoint(engine))), Limits(sessions=1, session_idle_seconds=0.05)
+    )
     session = core.tenancy().open()
     with pytest.raises(QuotaError):
         core.tenancy().open()

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from parrot_backend.api.access.keys import Keys
 from parrot_backend.api.errors import error_response
+from parrot_backend.serving.tenants import NOBODY
 from parrot_backend.wire.errors import AuthenticationError, InvalidRequestError, ParrotError
 
 OPEN_ROUTES = frozenset({"/health", "/ready"})
@@ -37,7 +38,7 @@ class MisdirectedError(InvalidRequestError):
 class RequireApiKey:
     """Answers 401 before a body is read, where anything but `OPEN_ROUTES` is asked without a key.
 
-    Whose key it is, the routes read from the request's state.
+    Whose key it is, the routes read from the request's state; nobody's where an open one is asked.
     """
 
     def __init__(self, app: ASGIApp, keys: Keys) -> None:
@@ -46,10 +47,14 @@ class RequireApiKey:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer it."""
-        if scope["type"] == "http" and scope["path"] not in OPEN_ROUTES:
+        if scope["type"] == "http":
             scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
             tenant = self._keys.tenant(key.strip())
-            if tenant is None or scheme.lower() != "bearer":
+            if scheme.lower() != "bearer":
+                tenant = None
+            if tenant is None and scope["path"] in OPEN_ROUTES:
+                tenant = NOBODY
+            if tenant is None:
                 error = AuthenticationError(
                     "the API key is missing or wrong: send 'Authorization: Bearer <key>'"
                 )

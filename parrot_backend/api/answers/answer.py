@@ -17,7 +17,7 @@ from parrot_backend.api.answers.json_pieces import json_pieces
 from parrot_backend.api.errors import error_body, unexpected
 from parrot_backend.api.pieces import Pieces
 from parrot_backend.api.requests.bodies import let_go_of_body
-from parrot_backend.api.state import core_of
+from parrot_backend.api.state import core_of, tenant_of
 from parrot_backend.endpoints.generation import applied
 from parrot_backend.engines.base import Delta
 from parrot_backend.serving.call import Call
@@ -81,7 +81,7 @@ async def answer(
         CLAIMED_HEADER: str(all(call.claimed for call in calls)).lower(),
     }
     let_go_of_body(http)  # the calls have it now
-    model = core_of(http).endpoint.card.model
+    model = core_of(http).served(request.model, tenant_of(http))
     fingerprint = {"system_fingerprint": model.fingerprint}
     config = {"generation_config": _config(calls[0], model.generation_config)}
     deltas = read(calls)

@@ -1,85 +1,78 @@
-"""The dispatcher: calls wait in its queue, and each runs when its turn comes and a slot is free.
+"""The dispatcher: server-wide books on calls, each of which runs in the pool of its model.
 
-    enter -> policy -> slot -> attempt -> end
-               ^                  |
-               `--- endpoint lost '
+    admit -> track -> enter -> pool -> end
 
-A call is bound to the endpoint as late as can be, by its rank at that time. What it holds, its place
-in the queue or its slot, a timer and a task, it has until it ends, whoever ends it.
+A call has a place that its tenant's quota counts, a ticket and a deadline until it ends, whoever ends
+it.
 """
 
 import asyncio
-import logging
-from collections import OrderedDict
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from parrot_backend.endpoints.base import Card, Endpoint, Job
+from parrot_backend.engines.base import ModelCard
 from parrot_backend.serving.call import Call
-from parrot_backend.serving.dispatch.attempts import (
-    Attempt,
-    Meter,
-    prepare_another,
-    run,
-    seed_for,
-)
+from parrot_backend.serving.dispatch.attempts import Ticket
+from parrot_backend.serving.dispatch.fleet import Fleet
 from parrot_backend.serving.dispatch.graph_policy import GraphPolicy
-from parrot_backend.serving.dispatch.lengths import Lengths, estimated_prompt
-from parrot_backend.serving.dispatch.policy import Policy, Turn
-from parrot_backend.serving.dispatch.prefixes import SharedPrefixes
+from parrot_backend.serving.dispatch.lengths import Lengths
+from parrot_backend.serving.dispatch.members import Seat
+from parrot_backend.serving.dispatch.policy import Policy
+from parrot_backend.serving.dispatch.pool import Pool
 from parrot_backend.serving.dispatch.quotas import Quotas
-from parrot_backend.serving.dispatch.resumption import AnswerDivergedError
 from parrot_backend.serving.limits import Limits
-from parrot_backend.serving.tenants import Tenant
+from parrot_backend.serving.tenants import EVERYBODY, Tenant
 from parrot_backend.wire.errors import (
-    CancelledCallError,
     DeadlineError,
-    EndpointLostError,
-    EngineError,
+    InvalidRequestError,
     NotFoundError,
     ParrotError,
     UnavailableError,
 )
+from parrot_backend.wire.text_protocol import LLMRequest
 
-logger = logging.getLogger(__name__)
-
-# Slots given away in one go; an endpoint that comes back has thousands of calls waiting for it.
-_AT_ONCE = 256
+MakePolicy = Callable[[], Policy]
 
 
 @dataclass(slots=True)
-class _Ticket:
-    """What an unfinished call holds here; `seed` is the one that was drawn for it."""
+class _Held:
+    """What an unfinished call holds: a deadline from when it could run, and its ticket for a pool."""
 
+    ticket: Ticket
     deadline: asyncio.TimerHandle | None = None
-    attempt: Attempt | None = None
-    seed: int | None = None
+    pool: Pool | None = None
 
 
 class Dispatcher:
-    """Runs calls on one endpoint.
+    """Runs calls on the engines of a fleet.
 
     Args:
-        endpoint: runs as many at once as its card says.
+        fleet: has a pool for each model that it serves.
         limits: bounds what is unfinished, and how long and how often a call runs.
-        policy: the order of those that wait; by default what the programs say.
+        make_policy: the order of those that wait, one for each pool; by default what the programs say.
+        clock: tells the seconds, for placement.
     """
 
-    def __init__(self, endpoint: Endpoint, limits: Limits, policy: Policy | None = None) -> None:
-        self.endpoint = endpoint
+    def __init__(
+        self,
+        fleet: Fleet,
+        limits: Limits,
+        make_policy: MakePolicy | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.fleet = fleet
         self.applications = 0
         self.lengths = Lengths()
         self._limits = limits
-        self._policy = policy if policy is not None else GraphPolicy(limits.aging_seconds)
+        self._clock = clock
+        self._make_policy = make_policy or partial(GraphPolicy, limits.aging_seconds)
         self._quotas = Quotas(limits.unfinished_calls)
-        self._prefixes = SharedPrefixes()
-        self._tickets: dict[Call, _Ticket] = {}
-        self._attempts: set[Attempt] = set()
-        self._running = [0] * self._policy.tiers
-        self._returning: OrderedDict[Call, None] = OrderedDict()
-        self._filling = False
+        self._pools: dict[str, Pool] = {}
+        self._held: dict[Call, _Held] = {}
         self._closed = False
-        endpoint.watch(self._state_changed)
+        fleet.listen(self._changed)
 
     def new_application(self) -> int:
         """The number of an application that begins now, `applications` before; older ones are lower."""
@@ -88,24 +81,57 @@ class Dispatcher:
 
     def expected_answer(self, site: str, max_tokens: int | None) -> float:
         """Tokens that an answer at this site is likely to have, at most those that it may have."""
-        cap = max_tokens or self.endpoint.card.model.generation_config.max_tokens
-        return self.lengths.expected(site, cap)
+        if max_tokens is None and (model := self.fleet.model) is not None:
+            max_tokens = self._pools[model].max_tokens
+        return self.lengths.expected(site, max_tokens)
 
-    def check_model(self, model: str | None) -> str:
-        """The name of the model that serves `model`; None means the server's own.
+    # Models
+
+    def served(self, model: str | None, tenant: Tenant = EVERYBODY) -> ModelCard:
+        """The model that serves `model`, by its name here; None means the first one.
 
         Raises:
-            NotFoundError: this server does not serve that model.
+            NotFoundError: this server does not serve that model, or not to this tenant.
         """
-        served = self.endpoint.card.model.name
-        if model not in (None, served):
-            raise NotFoundError(
-                f"model '{model}' is not served here: this server serves '{served}'. Leave the model "
-                f"out, or start a server with --model {model}",
-                param="model",
-                code="model_not_found",
-            )
-        return served
+        return self._pool_of(model, tenant).model
+
+    async def tokenize(self, request: LLMRequest, model: str | None, tenant: Tenant) -> list[int]:
+        """The tokens of a request's prompt, by the first member of a model's that can tell.
+
+        Raises:
+            NotFoundError: its model is not served.
+            ParrotError: see `Endpoint.tokenize`.
+        """
+        pool, problem = self._pool_of(model, tenant), None
+        for seat in pool.ready(tenant.name) or pool.seats:
+            try:
+                return await seat.endpoint.tokenize(_named_for(seat, request))
+            except InvalidRequestError as error:
+                raise seat.told_to(tenant, error) from None
+            except ParrotError as error:
+                problem = problem or seat.told_to(tenant, error)
+        raise problem or UnavailableError("there is no engine to ask")
+
+    def pins(self, model: str | None, tenant: Tenant) -> bool:
+        """Whether `expect` does something for a model now."""
+        return bool(self._pinning(model, tenant))
+
+    def expect(self, examples: Sequence[LLMRequest], tenant: Tenant) -> Callable[[], None]:
+        """A hint, as `Endpoint.expect`, to the member that would run what begins so."""
+        if not (seats := self._pinning(examples[0].model, tenant)):
+            return lambda: None
+        pool = self._pool_of(examples[0].model, tenant)
+        seat = pool.queue.prospect(examples[0], tenant.name, seats) or seats[0]
+        return seat.endpoint.expect([_named_for(seat, e) for e in examples], tenant.name)
+
+    def _pinning(self, model: str | None, tenant: Tenant) -> list[Seat]:
+        try:
+            pool = self._pool_of(model, tenant)
+        except NotFoundError:
+            return []
+        return [seat for seat in pool.ready(tenant.name) if seat.endpoint.card.pins]
+
+    # Calls
 
     def admit(self, tenant: Tenant, calls: int) -> None:
         """Take places for so many calls, all or none; each is tracked next, and keeps it to its end.
@@ -121,196 +147,59 @@ class Dispatcher:
 
     def track(self, call: Call) -> None:
         """Give a place that was taken to a call, which holds it until it ends."""
-        self._tickets[call] = _Ticket()
+        self._held[call] = _Held(Ticket(call))
         call.at_end(partial(self._ended, call))
 
     def limit_time(self, call: Call) -> None:
         """Give a tracked call its deadline, from now on; `enter` does so where nobody has before."""
-        ticket = self._tickets[call]
-        if ticket.deadline is None:
+        held = self._held[call]
+        if held.deadline is None:
             loop = asyncio.get_running_loop()
-            ticket.deadline = loop.call_later(self._limits.call_seconds, self._expire, call)
+            held.deadline = loop.call_later(self._limits.call_seconds, self._expire, call)
 
     def enter(self, call: Call) -> None:
-        """Queue a rendered call that is tracked; where a slot is free, one runs at once."""
+        """Queue a rendered call that is tracked; where there is room, one runs at once."""
         if call.ended:
             return
         if self._closed:
             call.end("cancelled", _closing())
             return
-        if self.endpoint.state == "failed":
-            call.end("failed", _gone())
+        try:
+            pool = self._pool_of(None if call.request is None else call.request.model, call.tenant)
+        except NotFoundError as error:
+            call.end("failed", error)
             return
         self.limit_time(call)
-        call.queue()
-        self._policy.enter(call)
-        self._fill()
+        held = self._held[call]
+        held.pool = pool
+        pool.enter(held.ticket)
 
     def rerank(self, call: Call) -> None:
         """The rank of a call is another; it counts while the call is queued."""
-        self._policy.rerank(call)
-        self._fill()
+        held = self._held.get(call)
+        if held is not None and held.pool is not None:
+            held.pool.rerank(call)
 
     async def aclose(self) -> None:
         """End everything and wait until it is gone."""
         self._closed = True
-        for call in [*self._tickets]:
+        tasks = [task for pool in self._pools.values() for task in pool.close()]
+        for call in [*self._held]:
             call.end("cancelled", _closing())
-        tasks = [attempt.task for attempt in self._attempts if attempt.task is not None]
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    # The queue
+    def _pool_of(self, model: str | None, tenant: Tenant) -> Pool:
+        return self._pools[self.fleet.names.served(model, tenant)]
 
-    def _fill(self) -> None:
-        """Give away the slots that are free; of very many, the rest a turn of the loop later."""
-        if self._filling:
-            return
-        self._filling = True
-        try:
-            for _ in range(_AT_ONCE):
-                if not self._fill_one():
-                    return
-        finally:
-            self._filling = False
-        asyncio.get_running_loop().call_soon(self._fill)
-
-    def _fill_one(self) -> bool:
-        """Bring one call further; whether there was one."""
-        if self._closed or self.endpoint.state != "ready":
-            return False
-        if self._returning:
-            self._policy.enter(self._returning.popitem(last=False)[0])
-            return True
-        card = self.endpoint.card
-        turn = self._policy.next(self._tiers_with_room(card))
-        if turn is None:
-            return False
-        if card.shares_in_batch or self._prefixes.may_run(turn.call):
-            self._bind(turn, card)
-        return True
-
-    def _tiers_with_room(self, card: Card) -> int:
-        """A call of the first so many tiers may run.
-
-        Where the endpoint preempts, those of lower tiers stand in nobody's way. But each holds memory,
-        so there are never more than two for a slot; and of what is beyond the slots each tier leaves
-        a part to those above it.
-        """
-        total, lowest = len(self._attempts), self._policy.tiers - 1
-        if not card.preempts or not lowest:
-            return self._policy.tiers if total < card.slots else 0
-        taken = 0
-        for tier, running in enumerate(self._running):
-            taken += running
-            most = card.slots * (2 * lowest - tier) // lowest
-            if taken >= card.slots or total >= most:
-                return tier
-        return self._policy.tiers
-
-    def _state_changed(self) -> None:
-        if self.endpoint.state != "ready":
-            self._prefixes.forget()
-        if self.endpoint.state == "failed":
-            for call in [*self._tickets]:
-                if call.state == "queued":
-                    call.end("failed", _gone())
-        self._fill()
-
-    def _return(self, calls: list[Call]) -> None:
-        """What they waited for was computed, or will not be: they are in the queue again."""
-        self._returning.update(dict.fromkeys(calls))
-
-    # Attempts
-
-    def _bind(self, turn: Turn, card: Card) -> None:
-        call, request = turn.call, turn.call.request
-        if request is None:
-            call.end(
-                "failed", EngineError(f"call '{call.id}' was queued before its inputs were there")
-            )
-            return
-        ticket = self._tickets[call]
-        ticket.seed = ticket.seed or seed_for(request, card)
-        if ticket.seed is not None:
-            request = request.model_copy(update={"seed": ticket.seed})
-        answer = self.expected_answer(call.rank.site, request.max_tokens)
-        charge = partial(self._policy.charge, call)
-        attempt = Attempt(turn, Meter(estimated_prompt(request), answer, charge))
-        ticket.attempt = attempt
-        self._attempts.add(attempt)
-        self._running[turn.tier] += 1
-        job = Job(
-            request,
-            turn.priority,
-            call.tenant.name,
-            tuple(call.draft),  # a job may go to another process, and no array does
-            kv_share=call.tenant.kv_share or 1.0,
-            interactive=turn.interactive,
-        )
-        work = self._run(attempt, job)
-        attempt.task = asyncio.create_task(work, name=f"call {call.id}")
-        attempt.task.add_done_callback(lambda _: self._stopped(attempt))
-        call.start()
-
-    async def _run(self, attempt: Attempt, job: Job) -> None:
-        call = attempt.call
-        try:
-            last = await run(self.endpoint, attempt, job, self._has_computed)
-        except AnswerDivergedError as error:
-            self._fail(attempt, error)
-        except EndpointLostError as error:
-            self._lost(attempt, job, error)
-        except ParrotError as error:
-            self._fail(attempt, error)
-        except Exception as error:
-            logger.exception("call %s failed", call.id)
-            self._fail(attempt, EngineError(f"the engine failed: {error!r}"))
-        else:
-            attempt.over = True
-            call.publish(last)
-            call.end("done")
-
-    def _has_computed(self, call: Call) -> None:
-        if waiting := self._prefixes.has_computed(call):
-            self._return(waiting)
-            self._fill()
-
-    def _fail(self, attempt: Attempt, error: ParrotError) -> None:
-        attempt.over = True
-        attempt.call.end("failed", error)
-
-    def _lost(self, attempt: Attempt, job: Job, error: EndpointLostError) -> None:
-        """The endpoint died under a call: it is queued again, so long as it may and can be."""
-        call = attempt.call
-        if call.ended:
-            return
-        try:
-            if call.attempts >= self._limits.attempts:
-                raise error
-            prepare_another(call, job)
-        except EndpointLostError as final:
-            self._fail(attempt, final)
-            return
-        attempt.over, self._tickets[call].attempt = True, None
-        self._return(self._prefixes.remove(call))
-        call.queue()
-        self._policy.enter(call)
-        self._free(attempt)
-
-    def _free(self, attempt: Attempt) -> None:
-        """The attempt's slot is free, and goes to the next."""
-        if attempt in self._attempts:
-            self._attempts.remove(attempt)
-            self._running[attempt.turn.tier] -= 1
-            attempt.meter.close()
-            self._fill()
-
-    def _stopped(self, attempt: Attempt) -> None:
-        """The task is gone; where it was not the call's end that stopped it, that is the end."""
-        self._free(attempt)
-        ticket = self._tickets.get(attempt.call)
-        if ticket is not None and ticket.attempt is attempt:
-            attempt.call.end("cancelled", CancelledCallError("the call was stopped"))
+    def _changed(self, seat: Seat) -> None:
+        """A seat is new, of another state, or gone."""
+        if (pool := self._pools.get(seat.model)) is None:
+            policy = self._make_policy()
+            pool = Pool(policy, self.expected_answer, self._limits, self._clock)
+            self._pools[seat.model] = pool
+        pool.changed(seat)
+        if seat.gone:  # earlier ones may have had calls that took a moment to end
+            self._pools = {name: each for name, each in self._pools.items() if not each.is_empty}
 
     # The end
 
@@ -321,26 +210,21 @@ class Dispatcher:
         )
 
     def _ended(self, call: Call) -> None:
-        """Free what the call held; its slot when the endpoint has done so, too."""
-        ticket = self._tickets.pop(call)
-        if ticket.deadline is not None:
-            ticket.deadline.cancel()
-        self._policy.remove(call)
-        self._returning.pop(call, None)
-        self._return(self._prefixes.remove(call))
+        """Free what the call held; its place in a pool when the endpoint has done so, too."""
+        held = self._held.pop(call)
+        if held.deadline is not None:
+            held.deadline.cancel()
         self._quotas.release(call.tenant, call.prompt_tokens + call.completion_tokens)
         if call.state == "done":
             self.lengths.learn(call.rank.site, call.completion_tokens)
-        if ticket.attempt is None:
-            return
-        if ticket.attempt.over:
-            self._free(ticket.attempt)
-        else:
-            ticket.attempt.stop()
+        if held.pool is not None:
+            held.pool.ended(held.ticket)
 
 
-def _gone() -> EndpointLostError:
-    return EndpointLostError("the engine could not be started again: the server's log says why")
+def _named_for(seat: Seat, request: LLMRequest) -> LLMRequest:
+    """With the name that the endpoint itself has for its model."""
+    name = seat.endpoint.card.model.name
+    return request if request.model == name else request.model_copy(update={"model": name})
 
 
 def _closing() -> UnavailableError:

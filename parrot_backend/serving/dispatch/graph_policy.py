@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.dispatch.heap import KeyedHeap
-from parrot_backend.serving.dispatch.policy import Turn
+from parrot_backend.serving.dispatch.policy import Room, Turn
 from parrot_backend.serving.rank import AGED_PRIORITY, TIERS
 
 _FIRST_LEVEL, _LEVEL_GROWTH = 4096, 4
@@ -44,6 +44,7 @@ class _Tenant:
     `served` counts as if it had always wanted some. `passed` are its turns since one of who has aged.
     """
 
+    name: str
     served: float = 0.0
     passed: int = _TURNS_BETWEEN_AGED
     lanes: dict[tuple[int, int, bool], _Lane] = field(default_factory=dict)
@@ -104,11 +105,12 @@ class GraphPolicy:
             self._take(call, place)
             self._place(call, place.tenant)
 
-    def next(self, tiers: int) -> Turn | None:
+    def next(self, tiers: int, room: Room | None = None) -> Turn | None:
         """See `Policy.next`. Whose turn it is by age is of the first tier."""
-        tenant = self._least(tiers)
+        tenant = self._least(tiers) if room is None else self._least_with(room)
         if tenant is None:
             return None
+        tiers = tiers if room is None else room(tenant.name)
         self._last_served = max(self._last_served, tenant.served)
         turn = self._turn(tenant, tiers)
         self.remove(turn.call)
@@ -127,7 +129,7 @@ class GraphPolicy:
 
     def _tenant_of(self, call: Call) -> _Tenant:
         if (tenant := self._tenants.get(call.tenant.name)) is None:
-            tenant = self._tenants[call.tenant.name] = _Tenant()
+            tenant = self._tenants[call.tenant.name] = _Tenant(call.tenant.name)
         return tenant
 
     def _attain(self, tenant: _Tenant, application: int, tokens: float) -> None:
@@ -179,6 +181,11 @@ class GraphPolicy:
         """The tenant that had least, of those with calls in the first `tiers`."""
         found = [self._first(order) for order in self._by_tier[:tiers]]
         return min((t for t in found if t is not None), key=lambda t: t.served, default=None)
+
+    def _least_with(self, room: Room) -> _Tenant | None:
+        """The same of those with calls in the tiers that they have room for; O(tenants)."""
+        found = (t for t in self._tenants.values() if t.arrivals and any(t.tiers[: room(t.name)]))
+        return min(found, key=lambda t: t.served, default=None)
 
     def _first(self, order: KeyedHeap[_Tenant]) -> _Tenant | None:
         while (first := order.first()) is not None:

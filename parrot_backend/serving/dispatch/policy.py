@@ -1,19 +1,21 @@
 """`Policy`: in which order calls that wait get a place, and two simple ones to compare with."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.dispatch.heap import KeyedHeap
-from parrot_backend.wire.text_protocol import LLMRequest, PromptRequest
+from parrot_backend.serving.placement.blocks import blocks_of
 
-_BLOCK, _BLOCKS = (
-    256,
-    32,
-)  # characters of a block, about what 64 tokens have, and blocks of a prompt
+_BLOCKS = 32  # of a prompt
 _REMEMBERED = 100_000
+
+
+Room = Callable[[str], int]
+"""Of how many tiers, the first ones, a tenant's calls find room where it may run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,9 @@ class Policy(Protocol):
         """Its rank is another, if it waits."""
         ...
 
-    def next(self, tiers: int) -> Turn | None:
-        """Take out who goes first, of the first so many tiers."""
+    def next(self, tiers: int, room: Room | None = None) -> Turn | None:
+        """Take out who goes first, of the first so many tiers; where not all tenants have the same
+        `room`, of those that have some."""
         ...
 
     def charge(self, call: Call, tokens: float) -> None:
@@ -68,25 +71,36 @@ class FirstCome:
     tiers = 1
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[Call, None] = OrderedDict()
+        self._waiting: dict[str, OrderedDict[Call, int]] = {}
+        self._numbers = count()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return sum(map(len, self._waiting.values()))
 
     def enter(self, call: Call) -> None:
         """It goes last."""
-        self._waiting[call] = None
+        self._waiting.setdefault(call.tenant.name, OrderedDict())[call] = next(self._numbers)
 
     def remove(self, call: Call) -> None:
         """See `Policy.remove`."""
-        self._waiting.pop(call, None)
+        if (line := self._waiting.get(call.tenant.name)) is None:
+            return
+        line.pop(call, None)
+        if not line:
+            del self._waiting[call.tenant.name]
 
     def rerank(self, call: Call) -> None:
         """Ranks do not count."""
 
-    def next(self, tiers: int) -> Turn | None:
+    def next(self, tiers: int, room: Room | None = None) -> Turn | None:
         """Who came first."""
-        return Turn(self._waiting.popitem(last=False)[0]) if tiers and self._waiting else None
+        lines = [self._waiting[tenant] for tenant in _with_room(self._waiting, tiers, room)]
+        heads = [(number, call) for call, number in (next(iter(line.items())) for line in lines)]
+        if not heads:
+            return None
+        first = min(heads, key=lambda head: head[0])[1]
+        self.remove(first)
+        return Turn(first)
 
     def charge(self, call: Call, tokens: float) -> None:
         """Nobody's share counts."""
@@ -95,31 +109,38 @@ class FirstCome:
 class LongestPrefixFirst:
     """Whose prompt begins with most of what ran before (SGLang's `lpm`), then in order of arrival.
 
-    Prompts are compared in blocks of characters; a block counts with all that is before it.
+    Prompts are compared in blocks (`placement.blocks`); a block counts with all that is before it.
     """
 
     tiers = 1
 
     def __init__(self) -> None:
-        self._order: KeyedHeap[Call] = KeyedHeap()
-        self._blocks: dict[Call, list[int]] = {}
+        self._orders: dict[str, KeyedHeap[Call]] = {}
+        self._numbers = count()
+        self._blocks: dict[Call, tuple[int, list[int]]] = {}
         self._with_block: dict[int, dict[Call, int]] = {}
         self._computed: OrderedDict[int, None] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._blocks)
 
     def enter(self, call: Call) -> None:
         """See `Policy.enter`."""
-        blocks = self._blocks[call] = [] if call.request is None else [*blocks_of(call.request)]
-        for count, block in enumerate(blocks, 1):
-            self._with_block.setdefault(block, {})[call] = count
-        self._order.put(call, -sum(block in self._computed for block in blocks))
+        blocks = [] if call.request is None else [*blocks_of(call.request, most=_BLOCKS)]
+        self._blocks[call] = next(self._numbers), blocks
+        for place, block in enumerate(blocks, 1):
+            self._with_block.setdefault(block, {})[call] = place
+        self._put(call, sum(block in self._computed for block in blocks))
 
     def remove(self, call: Call) -> None:
         """See `Policy.remove`."""
-        self._order.remove(call)
-        for block in self._blocks.pop(call, ()):
+        if call not in self._blocks:
+            return
+        order = self._orders[call.tenant.name]
+        order.remove(call)
+        if not order:
+            del self._orders[call.tenant.name]
+        for block in self._blocks.pop(call)[1]:
             calls = self._with_block[block]
             del calls[call]
             if not calls:
@@ -128,33 +149,32 @@ class LongestPrefixFirst:
     def rerank(self, call: Call) -> None:
         """Ranks do not count."""
 
-    def next(self, tiers: int) -> Turn | None:
+    def next(self, tiers: int, room: Room | None = None) -> Turn | None:
         """Who has most; what it computes counts for those that still wait."""
-        first = self._order.first()
-        if first is None or not tiers:
+        heads = (self._orders[t].first() for t in _with_room(self._orders, tiers, room))
+        found = min((h for h in heads if h is not None), key=lambda head: head[0], default=None)
+        if found is None:
             return None
-        blocks = self._blocks[first[1]]
-        self.remove(first[1])
+        first = found[1]
+        blocks = self._blocks[first][1]
+        self.remove(first)
         for block in blocks:
             if block not in self._computed:
                 self._computed[block] = None
-                for call, count in self._with_block.get(block, {}).items():
-                    self._order.put(call, -count)
+                for call, place in self._with_block.get(block, {}).items():
+                    self._put(call, place)
         while len(self._computed) > _REMEMBERED:
             self._computed.popitem(last=False)
-        return Turn(first[1])
+        return Turn(first)
+
+    def _put(self, call: Call, computed: int) -> None:
+        order = self._orders.setdefault(call.tenant.name, KeyedHeap())
+        order.put(call, (-computed, self._blocks[call][0]))
 
     def charge(self, call: Call, tokens: float) -> None:
         """Nobody's share counts."""
 
 
-def blocks_of(request: LLMRequest) -> Iterator[int]:
-    """A number for each block of the prompt's text, with all that is before it."""
-    if not isinstance(request, PromptRequest):
-        text = "\0".join(f"{message.role}\0{message.content}" for message in request.messages)
-    else:
-        text = request.prompt if isinstance(request.prompt, str) else repr(request.prompt)
-    number = 0
-    for start in range(0, min(len(text), _BLOCK * _BLOCKS) - _BLOCK + 1, _BLOCK):
-        number = hash((number, text[start : start + _BLOCK]))
-        yield number
+def _with_room(tenants: Iterable[str], tiers: int, room: Room | None) -> list[str]:
+    """Those who have room, of orders that know one tier."""
+    return [t for t in tenants if tiers and (room is None or room(t))]

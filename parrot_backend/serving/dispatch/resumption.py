@@ -27,10 +27,14 @@ class Resumption:
 
     The same tokens may come in other pieces, and text that may be held back comes sooner or later, so
     tokens, their logprobs, text and each tool call's arguments are counted apart. Whatever differs
-    from what was told is an error, for nobody can take back what was read.
+    from what was told is an error, for nobody can take back what was read. Where one of the two engines
+    tells only how many tokens there are, and not which, they are counted and not compared.
     """
 
     def __init__(self, call: Call) -> None:
+        self._counted = call.completion_tokens
+        self._are_told = len(call.tokens) == self._counted
+        self._comes_with_tokens = False
         self._tokens = _Told(tuple(call.tokens))
         self._text = _Told(call.text)
         self._logprobs = len(call.logprobs)
@@ -45,10 +49,12 @@ class Resumption:
         """
         told = min(len(delta.logprobs), self._logprobs)
         self._logprobs -= told
+        tokens, untold = self._cut_tokens(delta)
         rest = replace(
             delta,
             text=self._text.cut(delta.text),
-            tokens=self._tokens.cut(delta.tokens),
+            tokens=tokens,
+            untold_tokens=untold,
             logprobs=delta.logprobs[told:],
             tool_calls=tuple(new for p in delta.tool_calls if (new := self._cut_piece(p))),
         )
@@ -56,12 +62,26 @@ class Resumption:
             if self._missing:
                 raise AnswerDivergedError
             return rest
-        return rest if rest.text or rest.tokens or rest.logprobs or rest.tool_calls else None
+        told_more = rest.text or rest.tokens or rest.untold_tokens or rest.logprobs
+        return rest if told_more or rest.tool_calls else None
+
+    def _cut_tokens(self, delta: Delta) -> tuple[tuple[int, ...], int]:
+        """Those beyond what was told, and how many untold ones are."""
+        tokens, untold = delta.tokens, delta.untold_tokens
+        again = min(len(tokens), self._counted)
+        again_untold = min(untold, self._counted - again)
+        self._counted -= again + again_untold
+        self._comes_with_tokens |= bool(tokens or untold)
+        self._are_told = self._are_told and not untold
+        if self._are_told:
+            return self._tokens.cut(tokens), 0
+        return tokens[again:], untold - again_untold
 
     @property
     def _missing(self) -> bool:
         """Whether something was told that has not come again."""
-        told = self._text.missing or self._tokens.missing
+        comparable = self._are_told and self._comes_with_tokens
+        told = self._text.missing or (comparable and self._tokens.missing)
         return told or any(self._names) or any(part.missing for part in self._arguments)
 
     def _cut_piece(self, piece: ToolCallDelta) -> ToolCallDelta | None:

@@ -87,7 +87,7 @@ class Executor:
         self._analysis = Analysis(self.graph, objective, dispatcher.expected_answer)
         self._closed: CancelledCallError | None = None
         self._on_use = on_use
-        self._expectations = Expectations(dispatcher.endpoint, tenant.name, self.variables.values)
+        self._expectations = Expectations(dispatcher, tenant, self.variables.values)
         self._concurrency = Concurrency(dispatcher.enter)
         self._worklist = Worklist(self._tell)
         self._claims = Claims()
@@ -383,9 +383,9 @@ class Executor:
         if call.state != "waiting":
             return
         texts = self.graph.texts[planned.output]
-        model = self._dispatcher.endpoint.card.model
+        model = self._dispatcher.served(planned.model, self._tenant)
         request = self._prompts.render(planned, texts, model)
-        request.model = self._dispatcher.check_model(request.model)
+        request.model = model.name
         self._claims.offer(request.claim_key(), call)
         call.request, call.dependent = request, dependent
         self._prompts.hold(call)

@@ -1,4 +1,4 @@
-"""Expectations: what calls that wait for their inputs will begin with is made ready by the endpoint."""
+"""Expectations: what calls that wait for their inputs will begin with is made ready by an engine."""
 
 import asyncio
 from collections import deque
@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
-from parrot_backend.endpoints.base import Endpoint
 from parrot_backend.program.render import render_beginning, rendered_length
 from parrot_backend.serving.call import Call
+from parrot_backend.serving.dispatch.dispatcher import Dispatcher
+from parrot_backend.serving.tenants import Tenant
 from parrot_backend.wire.errors import ParrotError
 from parrot_backend.wire.messages import VariableSegment
 from parrot_backend.wire.protocol import SemanticCall
@@ -63,13 +64,13 @@ class Expectations:
     """Those of one session. A call begins anew where much more of its prompt is known.
 
     Args:
-        endpoint: is told.
+        dispatcher: is told.
         tenant: whose prefixes they are.
         values: of the session's variables.
     """
 
-    def __init__(self, endpoint: Endpoint, tenant: str, values: Mapping[str, str]) -> None:
-        self._endpoint = endpoint
+    def __init__(self, dispatcher: Dispatcher, tenant: Tenant, values: Mapping[str, str]) -> None:
+        self._dispatcher = dispatcher
         self._tenant = tenant
         self._values = values
         self._prompts: dict[Call, _Prompt] = {}
@@ -82,7 +83,7 @@ class Expectations:
 
     def add(self, call: Call, planned: SemanticCall, texts: Sequence[str]) -> None:
         """Expect a call of a program, which has shared `texts`."""
-        if self._endpoint.card.pins:
+        if self._dispatcher.pins(planned.model, self._tenant):
             self._later.append((call, planned, texts))
             self._take_more()
 
@@ -133,7 +134,7 @@ class Expectations:
         ]
         key, before = examples[0].claim_key(), self._of_call.get(call)
         if (beginning := self._beginnings.get(key)) is None:
-            forget = self._endpoint.expect(examples, self._tenant)
+            forget = self._dispatcher.expect(examples, self._tenant)
             beginning = self._beginnings[key] = _Beginning(forget)
         beginning.calls.add(call)
         self._of_call[call] = key

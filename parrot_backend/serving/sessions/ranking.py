@@ -33,6 +33,7 @@ class Ranking:
         """Place a planned call by what its program says; also again, when more of it is known."""
         call.objective, call.group = deduction.objective, deduction.group
         number, batched = self._join(deduction.group, deduction.group_size)
+        call.group_size = deduction.group_size
         call.rank = Rank(
             critical=deduction.critical,
             batched=batched,
@@ -47,6 +48,7 @@ class Ranking:
         """Place a call by what its request says."""
         call.objective, call.group = scope.objective or "latency", scope.group
         number, batched = self._join(scope.group, scope.group_size)
+        call.group_size = scope.group_size
         call.rank = Rank(
             critical=call.objective != "throughput",
             batched=batched,

@@ -118,8 +118,9 @@ class Session:
             QuotaError: the tenant may not have more.
         """
         self.touch()
-        request.model = self._dispatcher.check_model(request.model)
-        check_length(request, self._dispatcher.endpoint.card.model)
+        model = self._dispatcher.served(request.model, self.tenant)
+        request.model = model.name
+        check_length(request, model)
         if isinstance(request, ChatRequest):
             call = self._executor.claim(request.claim_key())
             if call is not None:
@@ -334,7 +335,7 @@ class Session:
     def _check_models(self, program: Program) -> None:
         for index, call in enumerate(program.calls):
             try:
-                self._dispatcher.check_model(call.model)
+                self._dispatcher.served(call.model, self.tenant)
             except NotFoundError as error:
                 param = f"calls.{index}.model"
                 raise NotFoundError(error.message, param=param, code=error.code) from None

@@ -6,6 +6,7 @@ import pytest
 
 from parrot_backend.endpoints.base import Endpoint
 from parrot_backend.serving.dispatch.dispatcher import Dispatcher
+from parrot_backend.serving.dispatch.fleet import Fleet, Member
 from parrot_backend.serving.dispatch.policy import Policy
 from parrot_backend.serving.limits import Limits
 from tests.serving.dispatch.doubles import nothing_left
@@ -18,8 +19,15 @@ async def dispatch() -> AsyncIterator[MakeDispatcher]:
     """Makes dispatchers; when the test is over, each is closed and has nothing left."""
     made: list[Dispatcher] = []
 
-    def make(endpoint: Endpoint, policy: Policy | None = None, **limits: float) -> Dispatcher:
-        made.append(Dispatcher(endpoint, Limits(**limits), policy))
+    def make(
+        *endpoints: Endpoint | Member, policy: Policy | None = None, **limits: float
+    ) -> Dispatcher:
+        members = [
+            each if isinstance(each, Member) else Member(f"e{number}", each)
+            for number, each in enumerate(endpoints)
+        ]
+        make_policy = None if policy is None else lambda: policy
+        made.append(Dispatcher(Fleet(*members), Limits(**limits), make_policy))
         return made[-1]
 
     yield make

@@ -8,11 +8,18 @@ from parrot_backend.endpoints.base import Card, EndpointState, Job
 from parrot_backend.engines.base import Delta, EngineStats, ModelCard
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.dispatch.dispatcher import Dispatcher
+from parrot_backend.serving.dispatch.queue import Queue
 from parrot_backend.serving.rank import Rank
 from parrot_backend.serving.tenants import EVERYBODY, Tenant
-from parrot_backend.wire.errors import EndpointLostError, EngineError
+from parrot_backend.wire.errors import (
+    EndpointLostError,
+    EngineError,
+    ParrotError,
+    UnavailableError,
+)
 from parrot_backend.wire.messages import ChatMessage
 from parrot_backend.wire.protocol import ChatRequest
+from parrot_backend.wire.text_protocol import LLMRequest
 from parrot_backend.wire.views import CallState
 
 MODEL = ModelCard("scripted", 1000)
@@ -42,9 +49,16 @@ class StagedEndpoint:
         self,
         slots: int = 1,
         script: Callable[[str], Sequence[Delta]] | None = None,
-        **card: bool,
+        *,
+        refusal: ParrotError | None = None,
+        tokens: Sequence[int] = (),
+        **card: object,
     ) -> None:
         self.card = replace(Card(MODEL, slots), **card)
+        self.refusal = refusal
+        self.tokens = list(tokens)
+        self.expected: list[str] = []
+        self.closed = False
         self.state: EndpointState = "ready"
         self.script = script
         self.runs: list[Run] = []
@@ -52,6 +66,10 @@ class StagedEndpoint:
         self.jobs: list[Job] = []
         self.most = 0
         self._watchers: list[Callable[[], None]] = []
+
+    async def start(self) -> None:
+        if self.refusal is not None:
+            raise self.refusal
 
     def watch(self, changed: Callable[[], None]) -> None:
         self._watchers.append(changed)
@@ -101,16 +119,28 @@ class StagedEndpoint:
         self.run_of(prompt).steps.put_nowait(said(text, last=last))
 
     async def tokenize(self, request: object) -> list[int]:
-        return []
+        if self.state != "ready":
+            raise EndpointLostError("not there")
+        return self.tokens
 
-    def expect(self, examples: object, tenant: str) -> Callable[[], None]:
-        return lambda: None
+    def expect(self, examples: Sequence[LLMRequest], tenant: str) -> Callable[[], None]:
+        prompt = "".join(message.content for message in examples[0].messages)
+        self.expected.append(prompt)
+        return lambda: self.expected.remove(prompt)
 
     def stats(self) -> EngineStats:
         return EngineStats(running=len(self.runs))
 
+    def drain(self) -> None:
+        self.become("draining")
+
     async def aclose(self) -> None:
-        self.state = "dead"
+        """What runs fails as that of a real one does."""
+        self.closed = True
+        runs, self.runs = self.runs, []
+        for run in runs:
+            run.steps.put_nowait(UnavailableError("closed"))
+        self.become("dead")
 
 
 def said(text: str, *, last: bool = True, prompt_tokens: int = 0) -> Delta:
@@ -167,15 +197,31 @@ async def settle(turns: int = 12) -> None:
         await asyncio.sleep(0)
 
 
+def waiting(dispatcher: Dispatcher) -> int:
+    """Calls that are in a queue."""
+    return sum(len(pool.queue) for pool in dispatcher._pools.values())
+
+
 def nothing_left(dispatcher: Dispatcher) -> bool:
     """Whether all tables are empty, and no task runs but the test's own."""
+    pools = dispatcher._pools.values()
     return not (
-        dispatcher._tickets
-        or dispatcher._attempts
-        or dispatcher._returning
-        or len(dispatcher._policy)
-        or len(dispatcher._prefixes)
-        or any(dispatcher._running)
+        dispatcher._held
+        or any(pool.attempts for pool in pools)
+        or any(is_left_in(pool.queue) for pool in pools)
+        or any(any(seat.running) or seat.interactive for pool in pools for seat in pool.seats)
         or dispatcher._quotas._unfinished
         or asyncio.all_tasks() - {asyncio.current_task()}
+    )
+
+
+def is_left_in(queue: Queue) -> bool:
+    """Whether any of a queue's tables holds something."""
+    return bool(
+        len(queue)
+        or len(queue.policy)
+        or len(queue.placement)
+        or queue._parked
+        or queue._roomless
+        or queue._returning
     )

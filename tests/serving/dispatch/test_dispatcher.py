@@ -231,7 +231,7 @@ async def test_a_deadline_is_gone_with_its_call(dispatch: MakeDispatcher) -> Non
     dispatcher = dispatch(LocalEndpoint(ScriptedEngine()))
     call = a_call("abc")
     enter(dispatcher, call)
-    deadline = dispatcher._tickets[call].deadline
+    deadline = dispatcher._held[call].deadline
     await text_of(call)
     assert deadline is not None
     assert deadline.cancelled()
@@ -291,9 +291,9 @@ async def test_closing_ends_everything(dispatch: MakeDispatcher) -> None:
 
 async def test_only_the_model_that_is_served_is_found(dispatch: MakeDispatcher) -> None:
     dispatcher = dispatch(StagedEndpoint())
-    assert dispatcher.check_model(None) == dispatcher.check_model("scripted") == "scripted"
+    assert dispatcher.served(None).name == dispatcher.served("scripted").name == "scripted"
     with pytest.raises(NotFoundError):
-        dispatcher.check_model("another")
+        dispatcher.served("another")
 
 
 async def test_lengths_are_learned_of_calls_that_are_done(dispatch: MakeDispatcher) -> None:

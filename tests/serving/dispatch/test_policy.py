@@ -2,7 +2,7 @@
 
 import pytest
 
-from parrot_backend.serving.dispatch.policy import FirstCome, LongestPrefixFirst, Policy, blocks_of
+from parrot_backend.serving.dispatch.policy import FirstCome, LongestPrefixFirst, Policy
 from parrot_backend.serving.rank import Rank
 from parrot_backend.wire.text_protocol import PromptRequest
 from tests.serving.dispatch.conftest import MakeDispatcher
@@ -40,7 +40,9 @@ async def test_no_call_is_in_anothers_way_or_goes_before_it_in_the_engine(
 ) -> None:
     """For a comparison that is one: the engine's own order is by priority."""
     endpoint = StagedEndpoint(1)
-    enter(dispatch(endpoint, policy), a_call("bulk", rank=Rank(critical=False)), a_call("chat"))
+    enter(
+        dispatch(endpoint, policy=policy), a_call("bulk", rank=Rank(critical=False)), a_call("chat")
+    )
     await settle()
     assert endpoint.started == ["bulk"]
     assert endpoint.jobs[0].priority == 0
@@ -61,17 +63,3 @@ def test_who_begins_with_what_ran_goes_first() -> None:
     policy.enter(a_call("b" * 300))
     policy.enter(late)
     assert order(policy)[0] == "late"
-
-
-def test_blocks_count_with_all_that_is_before_them() -> None:
-    def blocks(prompt: str | list[int]) -> list[int]:
-        return [*blocks_of(PromptRequest(prompt=prompt))]
-
-    assert blocks("a" * 255) == []
-    assert len(blocks("a" * 513)) == 2
-    assert blocks("a" * 512) == blocks("a" * 513)
-    assert blocks("b" + "a" * 511)[1] != blocks("a" * 512)[1]
-    assert len(blocks([7] * 10_000)) == 32
-    chat = a_call("a" * 600).request
-    assert chat is not None
-    assert len([*blocks_of(chat)]) == 2

@@ -1,4 +1,4 @@
-"""One computes what several begin with, and nobody else is in its way."""
+"""One computes what several begin with, and nobody else is in its way; placement decides, see there."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from tests.serving.dispatch.doubles import (
     settle,
 )
 
-LONG = "You summarize what you are given in one sentence, and add nothing of your own to it."
+LONG = "You summarize what you are given in one sentence, and add nothing of your own. " * 40
 
 
 def part(name: str, system: str = LONG, tenant: str = "") -> Call:
@@ -25,7 +25,7 @@ def part(name: str, system: str = LONG, tenant: str = "") -> Call:
 async def test_who_begins_alike_waits_for_the_first_token_of_the_first(
     dispatch: MakeDispatcher,
 ) -> None:
-    endpoint = StagedEndpoint(8, shares_in_batch=False)
+    endpoint = StagedEndpoint(8, sharing="computed")
     dispatcher = dispatch(endpoint)
     enter(dispatcher, *[part(f"{n}") for n in range(3)], a_call("other"))
     await settle()
@@ -46,7 +46,7 @@ async def test_where_batches_share_nobody_waits(dispatch: MakeDispatcher) -> Non
 
 
 async def test_other_tenants_and_short_beginnings_do_not_wait(dispatch: MakeDispatcher) -> None:
-    endpoint = StagedEndpoint(8, shares_in_batch=False)
+    endpoint = StagedEndpoint(8, sharing="computed")
     enter(
         dispatch(endpoint), part("a"), part("b", tenant="t"), part("c", "Sum."), part("d", "Sum.")
     )
@@ -55,7 +55,7 @@ async def test_other_tenants_and_short_beginnings_do_not_wait(dispatch: MakeDisp
 
 
 async def test_answers_of_one_token_compute_their_beginning_too(dispatch: MakeDispatcher) -> None:
-    endpoint = StagedEndpoint(8, shares_in_batch=False)
+    endpoint = StagedEndpoint(8, sharing="computed")
     enter(dispatch(endpoint), *[part(f"{n}") for n in range(4)])
     await settle()
     endpoint.answer(LONG + "0", "x")
@@ -65,7 +65,7 @@ async def test_answers_of_one_token_compute_their_beginning_too(dispatch: MakeDi
 
 @pytest.mark.parametrize("how", ["cancelled", "lost"])
 async def test_where_the_first_ends_the_next_computes(dispatch: MakeDispatcher, how: str) -> None:
-    endpoint = StagedEndpoint(8, shares_in_batch=False)
+    endpoint = StagedEndpoint(8, sharing="computed")
     dispatcher = dispatch(endpoint)
     calls = [part(f"{n}") for n in range(3)]
     enter(dispatcher, *calls)
@@ -84,7 +84,7 @@ async def test_where_the_first_ends_the_next_computes(dispatch: MakeDispatcher, 
 
 
 async def test_a_new_endpoint_has_computed_nothing(dispatch: MakeDispatcher) -> None:
-    endpoint = StagedEndpoint(8, shares_in_batch=False)
+    endpoint = StagedEndpoint(8, sharing="computed")
     dispatcher = dispatch(endpoint)
     enter(dispatcher, part("first"))
     await settle()
@@ -98,7 +98,7 @@ async def test_a_new_endpoint_has_computed_nothing(dispatch: MakeDispatcher) -> 
 
 
 async def test_who_waits_for_a_prefix_may_end_and_be_ranked(dispatch: MakeDispatcher) -> None:
-    endpoint = StagedEndpoint(8, shares_in_batch=False)
+    endpoint = StagedEndpoint(8, sharing="computed")
     dispatcher = dispatch(endpoint)
     calls = [part(f"{n}") for n in range(3)]
     enter(dispatcher, *calls)
@@ -114,10 +114,10 @@ async def test_who_waits_for_a_prefix_may_end_and_be_ranked(dispatch: MakeDispat
 
 
 async def test_raw_prompts_are_compared_by_their_beginning(dispatch: MakeDispatcher) -> None:
-    endpoint = StagedEndpoint(8, shares_in_batch=False)
+    endpoint = StagedEndpoint(8, sharing="computed")
     dispatcher = dispatch(endpoint)
-    for prompt in ("a" * 300 + "1", "a" * 300 + "2", [7] * 300, [7] * 301, [7] * 5):
+    for prompt in ("a" * 3000 + "1", "a" * 3000 + "2", [7] * 800, [7] * 801, [7] * 5):
         call = a_call(f"{len(prompt)}")
         call.request = PromptRequest(prompt=prompt)
         enter(dispatcher, call)
-    assert len(dispatcher._attempts) == 3
+    assert [call.state for call in dispatcher._held].count("running") == 3

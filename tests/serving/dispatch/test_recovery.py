@@ -12,6 +12,7 @@ from parrot_backend.endpoints.tool_calls import assembled
 from parrot_backend.engines.base import Candidate, Delta, TokenLogprobs, ToolCallDelta
 from parrot_backend.serving.call import Call
 from parrot_backend.serving.dispatch.dispatcher import Dispatcher
+from parrot_backend.serving.dispatch.fleet import Fleet, Member
 from parrot_backend.serving.limits import Limits
 from parrot_backend.wire.errors import EndpointLostError
 from tests.serving.dispatch.conftest import MakeDispatcher
@@ -272,7 +273,7 @@ def test_a_reader_gets_what_it_would_have_got(
 
     async def scenario() -> None:
         endpoint = StagedEndpoint(1)
-        dispatcher = Dispatcher(endpoint, Limits(attempts=len(plan)))
+        dispatcher = Dispatcher(Fleet(Member("one", endpoint)), Limits(attempts=len(plan)))
         call = a_call("a")
         reader = Reader(call) if read_from_the_start else None
         enter(dispatcher, call)
