@@ -1,4 +1,4 @@
-"""The command line: `parrot serve`, `parrot ps`, `parrot stop`, `parrot models`."""
+"""The command line: `parrot serve`, `parrot ps`, `parrot stop`, `parrot models`, `parrot doctor`."""
 
 import argparse
 import importlib.util
@@ -8,12 +8,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parrot_backend import DEFAULT_MODEL, __version__
+from parrot_backend import DEFAULT_MODEL, DEFAULT_PORT, __version__
 from parrot_backend.arguments import (
     Parser,
     count,
@@ -24,6 +24,8 @@ from parrot_backend.arguments import (
     quantization,
     seconds,
 )
+from parrot_backend.doctor.command import add_doctor
+from parrot_backend.endpoints.base import HANG_SECONDS
 from parrot_backend.endpoints.process.logs import log_to_stderr
 from parrot_backend.engines.store.catalog import list_models, pull
 from parrot_backend.resident.places import Place
@@ -35,13 +37,13 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from parrot_backend.api.access.keys import Keys
-    from parrot_backend.endpoints.base import Endpoint
-    from parrot_backend.endpoints.process.recipe import Recipe
+    from parrot_backend.endpoints.making import Making
+    from parrot_backend.endpoints.specs import EngineSpec
+    from parrot_backend.serving.dispatch.fleet import Fleet
     from parrot_backend.serving.dispatch.policy import Policy
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_PORT = 8642
 BACKEND_MODULES = (
     "accelerate",
     "fastapi",
@@ -56,7 +58,9 @@ BACKEND_MODULES = (
     "torch",
     "transformers",
     "uvicorn",
+    "yaml",
 )
+MAX_BATCH = 32
 GRACE_SECONDS = 10
 RESIDENT_GRACE_SECONDS = 1
 LINGER_SECONDS = 600
@@ -64,7 +68,9 @@ LINGER_SECONDS = 600
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; what the user can do something about is one line on stderr and a code above 0."""
-    args = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    own, behind = _split(given)
+    args = _parser().parse_args(own, argparse.Namespace(behind=behind))
     log_to_stderr()
     try:
         args.command(args)
@@ -77,6 +83,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _split(argv: list[str]) -> tuple[list[str], list[str]]:
+    """What is ours, and what stands behind `serve ... --` for vLLM."""
+    if argv[:1] != ["serve"] or "--" not in argv:
+        return argv, []
+    at = argv.index("--")
+    return argv[:at], argv[at + 1 :]
+
+
 def _fail(message: str) -> int:
     print("parrot: error:", " ".join(message.split()), file=sys.stderr)
     return 1
@@ -85,11 +99,12 @@ def _fail(message: str) -> int:
 def _serve(args: argparse.Namespace) -> None:
     """Take the address first, then load: who asks for a port in use learns it at once.
 
-    The model is loaded and run in a process of its own: this one never imports torch.
+    Models are loaded and run in processes of their own: this one never imports torch.
     """
     _require_backend()
     from parrot_backend import server
-    from parrot_backend.endpoints.process.endpoint import ProcessEndpoint
+    from parrot_backend.fleets import members_of
+    from parrot_backend.serving.dispatch.fleet import Fleet
 
     if args.resident is not None:
         _serve_resident(args)
@@ -101,15 +116,16 @@ def _serve(args: argparse.Namespace) -> None:
                 f"{args.host} can be reached from other machines: give an API key "
                 "(PARROT_API_KEY, --api-key or --api-keys), or serve on 127.0.0.1"
             )
-        endpoint = ProcessEndpoint(_recipe(args), hang_seconds=args.hang_timeout)
-        url = server.url_of(sock)
+        fleet, making, url = Fleet(), _making(args), server.url_of(sock)
+        members = members_of(_specs(args), making)
         server.run(
-            _app(args, endpoint, () if args.uds else [args.host]),
+            _app(args, fleet, () if args.uds else [args.host]),
             sock,
-            start=endpoint.start,
+            start=lambda: fleet.open(members),
             on_ready=lambda: logger.info(
                 "ready at %s, OpenAI-compatible under /v1; Ctrl-C ends it", url
             ),
+            on_hangup=_reload(args, fleet, making) if args.engines else None,
             grace_seconds=GRACE_SECONDS,
         )
 
@@ -118,19 +134,22 @@ def _serve_resident(args: argparse.Namespace) -> None:
     """Serve the processes of this user that have asked for it, and end when there are none."""
     from parrot_backend import server
     from parrot_backend.endpoints.process.endpoint import ProcessEndpoint
+    from parrot_backend.endpoints.process.recipe import Recipe
+    from parrot_backend.serving.dispatch.fleet import Fleet, Member
 
     residency = Residency(Place(args.resident.parent, args.resident.name), args.linger)
     with server.bind_unix(str(residency.place.socket)) as sock:
         residency.bound()
+        fleet, making = Fleet(), _making(args)
         endpoint = ProcessEndpoint(
-            _recipe(args),
+            Recipe({**making.ours, "model": args.model}),
             hang_seconds=args.hang_timeout,
             loading=lambda stage: residency.loading(stage.name, stage.done, stage.total),
         )
         server.run(
-            _app(args, endpoint),
+            _app(args, fleet),
             sock,
-            start=endpoint.start,
+            start=lambda: fleet.open([Member("parrot", endpoint)]),
             on_ready=lambda: residency.ready(endpoint.card.model.name),
             unwanted=lambda is_busy: residency.unused(is_busy, lambda: endpoint.state == "failed"),
             grace_seconds=RESIDENT_GRACE_SECONDS,
@@ -138,47 +157,85 @@ def _serve_resident(args: argparse.Namespace) -> None:
     residency.end()
 
 
-def _app(args: argparse.Namespace, endpoint: "Endpoint", names: Sequence[str] = ()) -> "FastAPI":
+def _specs(args: argparse.Namespace) -> "list[EngineSpec]":
+    """The engines that are asked for, or the one that this machine is best served by."""
+    from parrot_backend.endpoints.spec_files import read_specs
+    from parrot_backend.endpoints.spec_names import with_key
+    from parrot_backend.endpoints.specs import spec_of
+    from parrot_backend.endpoints.vllm.finding import Machine
+    from parrot_backend.fleets import engine_by_itself
+
+    engines = args.engine or []
+    specs = [spec_of(e, args.behind if e.startswith("vllm:") else ()) for e in engines]
+    specs += read_specs(args.engines) if args.engines else []
+    if not specs and not _wants_ours(args):
+        specs.append(engine_by_itself(args.model, Machine.this(), args.behind))
+    elif not specs or args.model is not None:
+        specs.insert(0, spec_of(f"parrot:{args.model or DEFAULT_MODEL}"))
+    if args.behind and not any(spec.kind == "vllm" and spec.arguments for spec in specs):
+        raise InvalidRequestError(
+            f"what stands behind -- is for vLLM, and there is no --engine vllm:MODEL: "
+            f"{args.behind[0].partition('=')[0]}"
+        )
+    return with_key(specs, os.environ)
+
+
+def _reload(
+    args: argparse.Namespace, fleet: "Fleet", making: "Making"
+) -> "Callable[[], Awaitable[None]]":
+    """Reads the engines again, and takes what has changed into the fleet."""
+    from parrot_backend.fleets import members_of
+
+    async def reload() -> None:
+        await fleet.reload(members_of(_specs(args), making))
+
+    return reload
+
+
+def _app(args: argparse.Namespace, fleet: "Fleet", names: Sequence[str] = ()) -> "FastAPI":
     from parrot_backend.api.app import create_app
+    from parrot_backend.fleets import members_of_body
     from parrot_backend.serving.limits import Limits
 
+    making = _making(args)
     return create_app(
-        endpoint,
+        fleet,
         keys=_keys(args),
         names=names,
         limits=Limits(sessions=args.max_sessions),
-        policy=_policy(args.scheduling_policy),
+        make_policy=_policy(args.scheduling_policy),
+        make_member=lambda body: members_of_body(body, making),
     )
 
 
-def _policy(name: str) -> "Policy | None":
+def _policy(name: str) -> "Callable[[], Policy] | None":
     """The order of calls; None is what the programs say."""
     from parrot_backend.serving.dispatch.policy import FirstCome, LongestPrefixFirst
 
-    match name:
-        case "fcfs":
-            return FirstCome()
-        case "lpm":
-            return LongestPrefixFirst()
-        case _:
-            return None
+    policies: dict[str, Callable[[], Policy]] = {"fcfs": FirstCome, "lpm": LongestPrefixFirst}
+    return policies.get(name)
 
 
-def _recipe(args: argparse.Namespace) -> "Recipe":
-    from parrot_backend.endpoints.process.recipe import Recipe
+def _making(args: argparse.Namespace) -> "Making":
+    from parrot_backend.endpoints.making import Making
     from parrot_backend.engines.store.generation_config import check_override
 
     check_override(args.override_generation_config)
-    return Recipe(
-        {
-            "model": args.model,
-            "kv_memory": args.kv_memory,
-            "max_batch": args.max_batch,
-            "quantization": args.quantization,
-            "generation_config": args.generation_config,
-            "override_generation_config": args.override_generation_config,
-        }
-    )
+    ours = {
+        "kv_memory": args.kv_memory,
+        "max_batch": args.max_batch,
+        "quantization": args.quantization,
+        "generation_config": args.generation_config,
+        "override_generation_config": args.override_generation_config,
+    }
+    return Making(ours, args.hang_timeout)
+
+
+def _wants_ours(args: argparse.Namespace) -> bool:
+    """Whether something is said that only our own engine understands."""
+    config = args.generation_config != "auto" or args.override_generation_config
+    batch = args.max_batch != MAX_BATCH
+    return bool(args.kv_memory or args.quantization or config or batch)
 
 
 def _keys(args: argparse.Namespace) -> "Keys | None":
@@ -282,6 +339,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("name", nargs="?", metavar="MODEL|PID", help="default: the only one")
     which.add_argument("--all", action="store_true", help="end all of them")
     stop_parser.set_defaults(command=_stop)
+    add_doctor(commands)
     models = commands.add_parser("models", help="the models that Parrot keeps")
     actions = models.add_subparsers(required=True, metavar="ACTION")
     pull_parser = actions.add_parser(
@@ -296,6 +354,20 @@ def _parser() -> argparse.ArgumentParser:
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", help=f"bundled model, folder, GGUF file or hub id (default: {DEFAULT_MODEL})")
+    add(
+        "--engine",
+        action="append",
+        metavar="ENGINE",
+        help="what runs the model: vllm:MODEL (started here, with the flags behind --), "
+        "http://HOST:PORT (a running server that speaks OpenAI's API, with the key in "
+        "PARROT_ENGINE_API_KEY) or parrot:MODEL; several times for several",
+    )
+    add(
+        "--engines",
+        type=Path,
+        metavar="FILE",
+        help="engines with names, aliases, weights and limits, as YAML; SIGHUP reads it again",
+    )
     add(
         "--quantization",
         type=quantization,
@@ -351,11 +423,11 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="memory for keys and values, such as 2GiB (default: a quarter of what is free)",
     )
-    add("--max-batch", type=count, default=32, metavar="N", help="sequences in one step")
+    add("--max-batch", type=count, default=MAX_BATCH, metavar="N", help="sequences in one step")
     add(
         "--hang-timeout",
         type=count,
-        default=60,
+        default=int(HANG_SECONDS),
         metavar="SECONDS",
         help="an engine that makes no step for so long is started anew (default: %(default)s)",
     )

@@ -138,9 +138,13 @@ class _Server(uvicorn.Server):
         on_ready: Callable[[], None],
         unwanted: Callable[[Callable[[], bool]], Awaitable[None]],
         on_end: Callable[[], None],
+        on_hangup: Callable[[], Awaitable[None]] | None,
         grace_seconds: int,
     ) -> None:
         super().__init__(config)
+        self._on_hangup = on_hangup
+        self._hung_up = asyncio.Event()
+        self._hearing: asyncio.Task[None] | None = None
         self._app = app
         self._on_ready = on_ready
         self._unwanted = unwanted
@@ -153,7 +157,22 @@ class _Server(uvicorn.Server):
         for sock in sockets or ():
             sock.listen(WAITING_CONNECTIONS)  # uvicorn has told it how many to accept at once
         self._on_ready()
+        if self._on_hangup is not None:
+            self._hearing = asyncio.create_task(self._hear(self._on_hangup), name="hang-ups")
         self._waiting = asyncio.create_task(self._until_unwanted(), name="until unwanted")
+
+    async def _hear(self, on_hangup: Callable[[], Awaitable[None]]) -> None:
+        """One after the other; what comes meanwhile is one more."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hung_up.set)
+        while True:
+            await self._hung_up.wait()
+            self._hung_up.clear()
+            try:
+                await on_hangup()
+            except ParrotError as error:
+                logger.error("nothing is changed: %s", error.message)
+            except Exception:
+                logger.exception("SIGHUP is not done")
 
     async def _until_unwanted(self) -> None:
         try:
@@ -169,6 +188,8 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._waiting.cancel()
+        if self._hearing is not None:
+            self._hearing.cancel()
         self._on_end()  # first: who looks for it from now on is not to find one that ends
         ending = asyncio.create_task(self._end_calls(), name="end calls")
         try:
@@ -221,6 +242,7 @@ def run(
     start: Callable[[], Awaitable[None]] = _nothing,
     on_ready: Callable[[], None],
     unwanted: Callable[[Callable[[], bool]], Awaitable[None]] = _never,
+    on_hangup: Callable[[], Awaitable[None]] | None = None,
     grace_seconds: int,
 ) -> None:
     """Serve until SIGTERM, SIGINT or the end of `unwanted`.
@@ -234,6 +256,7 @@ def run(
         start: what has to be there first, and belongs to the server's event loop.
         on_ready: called when it can be reached.
         unwanted: given whether any request is open, ends when nobody wants the server any more.
+        on_hangup: what SIGHUP means, once it serves; without, the signal ends it as ever.
         grace_seconds: see above.
 
     Raises:
@@ -256,6 +279,7 @@ def run(
             on_ready=on_ready,
             unwanted=unwanted,
             on_end=address.close,
+            on_hangup=on_hangup,
             grace_seconds=grace_seconds,
         )
         await server.serve(sockets=[sock])

@@ -1,5 +1,6 @@
 """The `parrot` command as a user runs it: real processes, real sockets."""
 
+import argparse
 import json
 import os
 import re
@@ -22,6 +23,8 @@ import typing_extensions
 import typing_inspection
 
 import parrot_backend
+from parrot_backend import cli
+from parrot_backend.endpoints.vllm.finding import Machine
 from parrot_backend.engines.store.generation_config import generation_config
 from tests.servers import eventually
 
@@ -115,6 +118,23 @@ def end_of(process: subprocess.Popen[str], sent: signal.Signals = signal.SIGTERM
         (["serve", "--port", "0", "--model", "nope"], "bundled model"),
         (["serve", "--port", "0", "--model", __file__], "is a file"),
         (["serve", "--port", "0", "--model", str(Path(__file__).parent)], "lacks config.json"),
+        (
+            ["serve", "--engine", "ollama:llama3"],
+            "ollama:...: engine: it is no engine: write vllm:MODEL",
+        ),
+        (["serve", "--engine", "http://me:pass@host"], "a URL has no key or password in it"),
+        (
+            ["serve", "--port", "0", "--engine", "http://127.0.0.1:1"],
+            "nothing answers at 127.0.0.1:1",
+        ),
+        (
+            ["serve", "--engine", "parrot:m", "--", "--dtype=half"],
+            "there is no --engine vllm:MODEL: --dtype\n",
+        ),
+        (["stop", "--", "no-such-model"], "no backend runs for 'no-such-model'"),
+        (["serve", "--engine", "vllm:m", "--", "--port", "1"], "--port is not yours to give"),
+        (["serve", "--port", "0", "--engine", "parrot:nope"], "bundled model"),
+        (["serve", "--engines", "/no/such.yaml"], "can't read /no/such.yaml: No such file"),
         (["models"], "ACTION"),
         (["models", "pull", "nope"], "smollm2-135m-instruct"),
     ],
@@ -125,6 +145,108 @@ def test_bad_input_is_one_line_and_a_code(arguments, said):
 
 def test_bad_input_from_the_environment_is_one_line_and_a_code():
     assert "'int4' is not int8" in the_error_of(parrot("serve", PARROT_QUANTIZATION="int4"))
+
+
+def test_engines_that_cannot_be_had_are_a_line_each_and_a_code(tmp_path):
+    """Where one could be had, the service would run on with it."""
+    (tmp_path / "engines.yaml").write_text(
+        "engines:\n"
+        "  - {engine: 'http://127.0.0.1:1', name: one}\n"
+        "  - {engine: 'http://127.0.0.1:2', name: two, api_key_env: NO_SUCH_KEY}\n"
+        "  - {engine: 'vllm:smollm2-135m-instruct'}\n"
+    )
+    result = parrot(
+        *("serve", "--port", "0", "--engines", str(tmp_path / "engines.yaml")),
+        PARROT_VLLM="",
+        PATH="",
+    )
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    told = result.stderr
+    assert "nothing answers at 127.0.0.1:1" in told
+    assert "engine 'two': api_key_env: the variable that it names is not set" in told
+    assert "vLLM is not installed: pip install 'parrot-integrations[vllm]'" in told
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("engines: [{engine: 'parrot:m', wieght: 2}]", "engines.0.wieght: there is no such field"),
+        ("engines: [{engine: 'parrot:m', name: a}, {engine: 'parrot:m', name: a}]", "named 'a'"),
+        (
+            "engines: [{engine: 'http://h', serves: m, aliases: [x]}, "
+            "{engine: 'http://h', models: [n], aliases: [x]}]",
+            "two engines have the alias 'x'",
+        ),
+        (
+            "engines: [{engine: 'http://h', name: cloud, models: [a/b, a-b]}]",
+            "two engines would be named 'cloud:a-b'",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_file_of_engines_is_one_line_and_a_code(tmp_path, content, said):
+    (tmp_path / "engines.yaml").write_text(content)
+    result = parrot("serve", "--port", "0", "--engines", str(tmp_path / "engines.yaml"))
+    assert said in the_error_of(result)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "engine"),
+    [
+        ([], "vllm:smollm2-135m-instruct"),
+        (["--model", "m"], "vllm:m"),
+        (["--quantization", "int8"], "parrot:smollm2-135m-instruct"),
+        (["--kv-memory", "2GiB"], "parrot:smollm2-135m-instruct"),
+        (["--max-batch", "4"], "parrot:smollm2-135m-instruct"),
+        (["--kv-memory", "2GiB", "--model", "m"], "parrot:m"),
+        (["--kv-memory", "2GiB", "--engine", "http://h"], "http://h"),
+    ],
+)
+def test_what_only_our_engine_understands_is_a_wish_for_it(monkeypatch, arguments, engine):
+    """Also where there are CUDA and vLLM, and no model is named."""
+    monkeypatch.delenv("PARROT_QUANTIZATION", raising=False)
+    monkeypatch.setattr(Machine, "this", lambda: Machine(cuda=True, vllm="/bin/vllm"))
+    args = cli._parser().parse_args(["serve", *arguments], argparse.Namespace(behind=[]))
+    assert [spec.engine for spec in cli._specs(args)] == [engine]
+
+
+def test_a_key_stays_out_of_what_is_told(tmp_path):
+    result = parrot(
+        *("serve", "--port", "0", "--engine", "http://127.0.0.1:1"),
+        PARROT_ENGINE_API_KEY="sk-very-secret",
+    )
+    assert "nothing answers" in the_error_of(result)
+    assert "sk-very-secret" not in result.stderr
+
+
+@pytest.mark.model
+def test_a_server_goes_on_with_the_engines_it_has_and_reads_their_file_again(model_path, tmp_path):
+    """One engine in two comes, and one more on SIGHUP; a wrong file changes nothing."""
+    path = tmp_path / "engines.yaml"
+    light = f"engines:\n  - {{engine: 'parrot:{model_path}', name: first}}\n"
+    path.write_text(light + "  - {engine: 'http://127.0.0.1:1', name: gone}\n")
+    serve = ["serve", "--port", "0", "--kv-memory", "64MiB", "--engines", str(path)]
+
+    def engines() -> list[str]:
+        told = httpx.get(f"{url}/v1/engines", timeout=30).json()["data"]
+        return sorted(each["name"] for each in told if each["state"] == "ready")
+
+    with running(*PARROT, *serve) as server:
+        url = ready_url(server)
+        assert engines() == ["first"]
+        path.write_text("engines: nonsense")
+        server.send_signal(signal.SIGHUP)
+        assert "nothing is changed" in next(line for line in server.stderr if "changed" in line)
+        assert engines() == ["first"]
+        path.write_text(light + light.splitlines()[1].replace("first", "second") + "\n")
+        server.send_signal(signal.SIGHUP)
+        assert eventually(lambda: engines() == ["first", "second"], timeout=120)
+        path.write_text(light.replace("first", "second"))
+        server.send_signal(signal.SIGHUP)
+        assert eventually(lambda: engines() == ["second"], timeout=120)
+        body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
+        assert httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).status_code == 200
+        assert end_of(server) == 0
 
 
 def test_a_port_in_use_is_said_before_a_model_is_looked_for():

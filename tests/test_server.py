@@ -15,6 +15,7 @@ import pytest
 from parrot_backend.api.app import create_app
 from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.server import StartError, bind, bind_unix, run, url_of
+from parrot_backend.serving.dispatch.fleet import Fleet, Member
 from tests.doubles import ScriptedEngine
 from tests.servers import serving
 
@@ -70,7 +71,7 @@ def test_what_the_server_accepts_does_not_wait_to_send(
             signal.raise_signal(signal.SIGTERM)
 
     run(
-        create_app(LocalEndpoint(ScriptedEngine())),
+        create_app(Fleet(Member("local", LocalEndpoint(ScriptedEngine())))),
         listener,
         on_ready=threading.Thread(target=visit).start,
         grace_seconds=1,
@@ -113,7 +114,7 @@ def serve_until(changed: Callable[[], None], folder: Path) -> NotedEndpoint:
 
     endpoint = NotedEndpoint(ScriptedEngine())
     with bind_unix(str(folder / "socket")) as sock:
-        app = create_app(endpoint)
+        app = create_app(Fleet(Member("local", endpoint)))
         run(app, sock, on_ready=lambda: None, unwanted=unwanted, grace_seconds=1)
     return endpoint
 

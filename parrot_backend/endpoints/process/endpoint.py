@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 
-from parrot_backend.endpoints.base import Card, EndpointState, Job
+from parrot_backend.endpoints.base import HANG_SECONDS, Card, EndpointState, Job
+from parrot_backend.endpoints.process.connection import Connection
 from parrot_backend.endpoints.process.frames import Expect, Forget, FrameError, encoded
 from parrot_backend.endpoints.process.recipe import Recipe
 from parrot_backend.endpoints.process.supervisor import Supervisor
@@ -14,7 +15,6 @@ from parrot_backend.engines.stages import Stage
 from parrot_backend.wire.errors import UnavailableError
 from parrot_backend.wire.text_protocol import LLMRequest
 
-HANG_SECONDS = 60.0
 MAX_HINT_BYTES = 1 << 24
 """Of all hints that are kept for the next child; what is beyond it is no hint."""
 
@@ -39,7 +39,7 @@ class ProcessEndpoint:
         hang_seconds: float = HANG_SECONDS,
         loading: Callable[[Stage], None] = lambda _: None,
     ) -> None:
-        self._supervisor = Supervisor(recipe, hang_seconds, loading)
+        self._supervisor = Supervisor(partial(Connection.open, recipe, hang_seconds, loading))
         self._card: Card | None = None
         self._numbers = itertools.count()
         self._hints: dict[int, bytes] = {}

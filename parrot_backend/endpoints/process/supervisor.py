@@ -3,13 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Generic, Protocol, TypeVar
 
 from parrot_backend.endpoints.base import EndpointState
 from parrot_backend.endpoints.process.backoff import Backoff
-from parrot_backend.endpoints.process.connection import Connection
-from parrot_backend.endpoints.process.recipe import Recipe
-from parrot_backend.engines.stages import Stage
 from parrot_backend.wire.errors import EndpointLostError, ParrotError, UnavailableError
 
 logger = logging.getLogger(__name__)
@@ -18,31 +16,47 @@ MAX_FAILED_STARTS = 5
 END_SECONDS = 5.0
 
 
-class Supervisor:
-    """Starts children after `recipe`, one at a time, and tells who watches of each change of state.
+class Child(Protocol):
+    """A process with an engine that is loaded, and our connection to it."""
+
+    async def ended(self) -> str:
+        """Look after it until it has ended; says how that came. Cancelled, it kills the process."""
+        ...
+
+    def fail(self, failure: Callable[[], ParrotError]) -> None:
+        """End all that runs, and all that is asked for later; each has an error of its own."""
+        ...
+
+    def terminate(self) -> None:
+        """Have the process end in its own way."""
+        ...
+
+
+AChild = TypeVar("AChild", bound=Child)
+
+
+class Supervisor(Generic[AChild]):
+    """Starts children, one at a time, and tells who watches of each change of state.
 
     Between two children there is a delay (`Backoff`). Where several in a row don't start at all, it has
     failed.
 
     Args:
-        recipe: how a child makes its engine.
-        hang_seconds: see `ProcessEndpoint`.
-        loading: told how far a start is, now and then.
+        opened: starts a child and waits until its engine is loaded, or raises a `ParrotError` or an
+            `OSError`.
+        name: what the log calls it.
     """
 
-    def __init__(
-        self, recipe: Recipe, hang_seconds: float, loading: Callable[[Stage], None]
-    ) -> None:
+    def __init__(self, opened: Callable[[], Awaitable[AChild]], name: str = "the engine") -> None:
         self.state: EndpointState = "starting"
-        self.connection: Connection | None = None
-        self._recipe = recipe
-        self._hang_seconds = hang_seconds
-        self._loading = loading
+        self.connection: AChild | None = None
+        self._opened = opened
+        self._name = name
         self._watchers: list[Callable[[], None]] = []
         self._keeping: asyncio.Task[None] | None = None
         self._backoff = Backoff()
         self._wanted = True
-        self._why = "the engine has not been started"
+        self._why = f"{name} has not been started"
 
     def watch(self, changed: Callable[[], None]) -> None:
         """Call `changed` after every change of state."""
@@ -58,7 +72,7 @@ class Supervisor:
         self._keeping = asyncio.create_task(self._keep(self.connection), name="keep the engine")
         self._become("ready")
 
-    def ready(self) -> Connection:
+    def ready(self) -> AChild:
         """The child that takes jobs.
 
         Raises:
@@ -69,7 +83,7 @@ class Supervisor:
             raise UnavailableError("the server is shutting down")
         if self.connection is None or self.state != "ready":
             is_state = "has failed" if self.state == "failed" else f"is {self.state}"
-            raise EndpointLostError(f"{self._why}; the engine {is_state}")
+            raise EndpointLostError(f"{self._why}; {self._name} {is_state}")
         return self.connection
 
     def drain(self) -> None:
@@ -93,9 +107,6 @@ class Supervisor:
         if self.state not in ("dead", "failed"):
             self._become("dead")
 
-    async def _opened(self) -> Connection:
-        return await Connection.open(self._recipe, self._hang_seconds, self._loading)
-
     def _become(self, state: EndpointState) -> None:
         self.state = state
         for changed in self._watchers:
@@ -104,7 +115,7 @@ class Supervisor:
             except Exception:  # supervision goes on, whatever else is wrong
                 logger.exception("a watcher of the engine's state failed")
 
-    async def _keep(self, connection: Connection | None) -> None:
+    async def _keep(self, connection: AChild | None) -> None:
         """Follow a child by the next, for as long as we are wanted."""
         while connection is not None:
             since = time.monotonic()
@@ -115,13 +126,13 @@ class Supervisor:
             lived = time.monotonic() - since
             connection = await self._restarted(lived) if self._wanted else None
 
-    def _lose(self, connection: Connection, why: str) -> None:
+    def _lose(self, connection: AChild, why: str) -> None:
         """The state first: whoever loses a job sees that there is no place for it now."""
         self.connection, self._why = None, why
         self._become("dead")
         connection.fail(lambda: EndpointLostError(why))
 
-    async def _restarted(self, lived: float) -> Connection | None:
+    async def _restarted(self, lived: float) -> AChild | None:
         """The next child, or None where it can't be had; `lived` is how long the last one was ready."""
         for _ in range(MAX_FAILED_STARTS):
             await asyncio.sleep(self._backoff.after(lived))
@@ -129,13 +140,13 @@ class Supervisor:
             try:
                 self.connection = await self._opened()
             except (ParrotError, OSError) as error:
-                lived, self._why = 0.0, f"the engine can't be started again: {error}"
+                lived, self._why = 0.0, f"{self._name} can't be started again: {error}"
                 logger.warning("%s", self._why)
                 self._become("dead")
             else:
-                logger.info("the engine is ready again")
+                logger.info("%s is ready again", self._name)
                 self._become("ready")
                 return self.connection
-        logger.error("gave up after %d failed starts", MAX_FAILED_STARTS)
+        logger.error("gave up on %s after %d failed starts", self._name, MAX_FAILED_STARTS)
         self._become("failed")
         return None
