@@ -14,7 +14,11 @@ from llama_index.core.workflow import Workflow
 from pydantic import BaseModel
 
 from parrot_backend.wire.protocol import Objective
-from parrot_integrations.llama_index.compiling.explaining import aexplain_of, explain_of
+from parrot_integrations.llama_index.compiling.explaining import (
+    UNEXPLAINED,
+    aexplain_of,
+    explain_of,
+)
 from parrot_integrations.llama_index.compiling.observing import observe, observer
 from parrot_integrations.llama_index.compiling.remembering import remembering, shallow
 from parrot_integrations.llama_index.compiling.run import ShadowedRun
@@ -209,7 +213,10 @@ def _above(kind: type, options: Options) -> type:
                 # Behind the class's making, where the framework puts spans around methods.
                 type.__setattr__(above, name, _entry(kind, name, options))
     first = begins(kind)
-    if first is not None and not issubclass(kind, Workflow):  # whose runs are handlers
+    if issubclass(kind, Workflow):  # whose runs are handlers
+        for name in ("explain", "aexplain"):
+            type.__setattr__(above, name, UNEXPLAINED)
+    elif first is not None:
         name, aname = first
 
         def explain(self: Any) -> Callable[..., str]:

@@ -41,7 +41,8 @@ def compile(
             of one of them; or any function, of which that is planned which LlamaIndex does inside. It
             is copied and stays as it is.
         objective: what the reader of the result wants: `latency` or `throughput`; by default what
-            the `parrot_session` around a run wants, else `latency`.
+            the `parrot_session` around a run wants, else `latency`. `ttft` and `tpot` are served like
+            `latency` today.
         ahead: whether calls may start before the step that makes them. With False nothing is planned.
         on_session: called with each run's session when it is about to open, for progress and
             inspection. A run has none where nothing is submitted.

@@ -26,6 +26,18 @@ class Explainable(Protocol):
         """As `run`."""
 
 
+def _unexplained(_: Any) -> Any:
+    raise AttributeError(
+        "a workflow or an agent is not explained: its steps are code that planning does not run, and "
+        "what they call of LlamaIndex's is planned when it is called; compile with on_session= to look "
+        "into the session of each run"
+    )
+
+
+UNEXPLAINED = property(_unexplained)
+"""The `explain` of what has none, which says why."""
+
+
 def explain_of(explainable: Explainable) -> Callable[..., str]:
     """The `explain` of what was compiled."""
 
@@ -80,8 +92,16 @@ def aexplain_of(explainable: Explainable) -> Callable[..., Awaitable[str]]:
 def _explained(
     explainable: Explainable, args: Any, kwargs: Any, analyze: bool, compare: bool, format: Format
 ) -> Explained:
+    def plan() -> Plan:
+        planned = explainable.plan(args, kwargs)
+        if planned.breaks and not (analyze or compare):
+            planned.note(
+                "behind the breaks", "analyze=True runs it, and tells what is planned there"
+            )
+        return planned
+
     return Explained(
-        lambda: explainable.plan(args, kwargs),
+        plan,
         explainable.objective,
         analyze=analyze,
         compare=compare,

@@ -43,7 +43,7 @@ _PATIENT = 8
 _FUNCTION = Break(
     "the function",
     "is left to the run",
-    "What LlamaIndex does inside is planned when the run comes to it: explain with analyze=True.",
+    "What LlamaIndex does inside is planned when the run comes to it.",
 )
 
 

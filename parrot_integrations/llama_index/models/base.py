@@ -17,6 +17,17 @@ from parrot_integrations.llama_index.models.metadata import ServedMetadata
 from parrot_integrations.llama_index.models.tokenizer import ServedTokenizer
 from parrot_integrations.llama_index.segments import rendered_messages, rendered_prompt
 
+_NOT_NEEDED = "is not needed: a backend's model chats, calls tools and follows schemas"
+_ELSEWHERE = {
+    "api_base": "is base_url here: the backend's address, without /v1",
+    "is_chat_model": _NOT_NEEDED,
+    "is_function_calling_model": _NOT_NEEDED,
+    "should_use_structured_outputs": _NOT_NEEDED,
+    "reuse_client": "is not needed: connections are always reused",
+    "tokenizer": "is set for all of LlamaIndex: Settings.tokenizer = llm.tokenizer",
+}
+"""What the arguments are here that OpenAI's classes have in LlamaIndex."""
+
 
 class BaseParrot(ModelFields, FunctionCallingLLM):
     """The part of `Parrot` that asks nothing yet: settings, metadata, request bodies."""
@@ -55,9 +66,16 @@ class BaseParrot(ModelFields, FunctionCallingLLM):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_class_name(cls, data: Any) -> Any:
-        """LlamaIndex writes it into the dictionaries that it makes of components."""
-        return {k: v for k, v in data.items() if k != "class_name"} if type(data) is dict else data
+    def _known_otherwise(cls, data: Any) -> Any:
+        """Tells what the arguments of LlamaIndex's own classes are called here.
+
+        A class's name, which it writes into the dictionaries that it makes of components, is none.
+        """
+        if type(data) is not dict:
+            return data
+        if told := [f"{name} {hint}" for name, hint in _ELSEWHERE.items() if name in data]:
+            raise ValueError("; ".join(told))
+        return {name: value for name, value in data.items() if name != "class_name"}
 
     @classmethod
     def class_name(cls) -> str:

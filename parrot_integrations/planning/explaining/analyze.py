@@ -13,15 +13,17 @@ _PATH = 6
 def analyze(run: Run, counts: SessionView) -> str:
     """What was predicted and what happened, as text for a terminal.
 
-    The time saved is reckoned per call on the critical path: from its dispatch until the client asked
-    for it, or until its end, if that came first. Without a plan the call would have begun only then.
+    The time saved is reckoned per call that the client waited for: from its dispatch until the client
+    asked for it, or until its end, if that came first. Without a plan the call would have begun only
+    then. Where several ran at the same time it counts once.
 
     Args:
         run: the session's calls, with their times and tokens, beside the plan.
         counts: those of the session when it was over.
     """
     lines = [
-        f"{counted(counts.planned, 'call')} planned, {counts.claimed} of them claimed: "
+        f"{counts.planned} of {counted(len(run.seen.plan.calls), 'planned call')} submitted, "
+        f"{counts.claimed} of them claimed: "
         f"{counts.dependent} dependent (dispatched by the backend, as another call ended), "
         f"{counts.ahead} run ahead; {counts.unplanned} not foreseen",
         "",
@@ -31,7 +33,7 @@ def analyze(run: Run, counts: SessionView) -> str:
         "",
         f"Critical path: {_told_path(run)}",
         f"Saved on it: {run.saved_seconds:.3f} s (of each call's run, what passed before it was asked "
-        "for)",
+        "for; where several ran at the same time, once)",
         f"Prefix cache: {_warmth(run)}",
         f"Speculation wasted: {_waste(run)}",
     ]
@@ -88,7 +90,7 @@ def _told_path(run: Run) -> str:
     if len(steps) > _PATH:
         left_out = counted(len(steps) - _PATH, "call")
         steps[_PATH // 2 : -_PATH // 2] = [f"… {left_out} …"]
-    return f"{' -> '.join(steps)}: {run.seconds:.3f} s"
+    return f"{' -> '.join(steps)}: {run.seconds:.3f} s with what the client did"
 
 
 def _warmth(run: Run) -> str:

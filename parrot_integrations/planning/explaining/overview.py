@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from parrot_backend.program.analysis import Deduction, deduce
 from parrot_backend.program.graph import Graph
-from parrot_backend.wire.protocol import Objective, SemanticCall
+from parrot_backend.wire.protocol import Objective, Program, SemanticCall
 from parrot_backend.wire.transforms import Transform
 from parrot_backend.wire.views import GraphView
 from parrot_integrations.planning.explaining.marking import (
@@ -108,12 +108,28 @@ def overview(
         objective: what is wanted of its outputs.
         ran: the session's calls, where it ran.
     """
-    program, graph = plan.program(objective), Graph()
+    program, graph = _as_submitted(plan, objective), Graph()
     graph.add(program)
     deduced = deduce(graph, objective) | (_deduced_at_the_backend(ran) if ran is not None else {})
     return Overview(
         plan, objective, deduced, shares(plan.calls), program.concurrency, plan.breaks, ran
     )
+
+
+def _as_submitted(plan: Plan, objective: Objective) -> Program:
+    """All of a plan, in which a call that was held back has no siblings: it was planned alone.
+
+    What was planned behind its answer stands in the same plan by now, and is submitted without it.
+    """
+    program = plan.program(objective)
+    held = {call.output for call in plan.calls if call.id in plan.held}
+    together = [each for each in program.outputs if each.variable not in held]
+    group = together[0].group if len(together) > 1 else None
+    outputs = [
+        each.model_copy(update={"group": None if each.variable in held else group})
+        for each in program.outputs
+    ]
+    return program.model_copy(update={"outputs": outputs})
 
 
 def _deduced_at_the_backend(ran: GraphView) -> dict[str, Deduction]:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 
-from parrot_backend.program.critical_path import critical_path, is_ahead, saved, waited
+from parrot_backend.program.critical_path import critical_path, is_ahead, saved_on, waited
 from parrot_backend.program.graph import Graph
 from parrot_backend.wire.protocol import SemanticCall
 from parrot_backend.wire.views import CallView, GraphView
@@ -26,20 +27,27 @@ class Run:
 
     @cached_property
     def path(self) -> list[CallView]:
-        """The critical path."""
-        graph = Graph()
-        graph.add(self.seen.plan.program())
-        return critical_path(self.graph.calls, graph)
+        """The critical path: calls of which each could begin only when the one before had ended."""
+        return chain(self._received)
 
     @property
     def seconds(self) -> float:
-        """How long the critical path took, from its first dispatch on."""
-        return waited(self.path)
+        """How long that took, from the first dispatch on to what the client received last."""
+        if not self._received:
+            return 0.0
+        return waited([min(self._received, key=_queued), self._received[-1]])
 
     @property
     def saved_seconds(self) -> float:
-        """How much longer it would have taken, had each call on it started when it was asked for."""
-        return sum(map(saved, self.path))
+        """How much longer it would have taken, had each call started when it was asked for."""
+        return saved_on(self._received)
+
+    @cached_property
+    def _received(self) -> list[CallView]:
+        """The calls that the client waited for, in the order in which it did: also what ran at once."""
+        graph = Graph()
+        graph.add(self.seen.plan.program())
+        return critical_path(self.graph.calls, graph)
 
     @cached_property
     def foreseen(self) -> dict[str, int]:
@@ -73,6 +81,21 @@ class Run:
     def wasted(self) -> list[CallView]:
         """Planned calls that nobody asked for."""
         return [view for view in self.graph.calls if view.planned and not view.claimed]
+
+
+def chain(received: Sequence[CallView]) -> list[CallView]:
+    """Of calls in the order in which a client waited for them, those that began one behind another.
+
+    A client asks for calls that were planned together one after another, though they ran side by side:
+    of those it is the last to end, for that is what the next had to wait for.
+    """
+    found: list[CallView] = []  # from the end on
+    for view in reversed(received):
+        if not found or _ended(view) <= _queued(found[-1]):
+            found.append(view)
+        elif _ended(found[-1]) < _ended(view) <= (_queued(found[-2]) if found[1:] else inf):
+            found[-1] = view
+    return found[::-1]
 
 
 def fate(view: CallView) -> str:
@@ -110,6 +133,14 @@ def tokens(views: Sequence[CallView]) -> tuple[int, int, int]:
 def started(view: CallView) -> float | None:
     """When the engine began; the first token, where the engine does not tell."""
     return view.started or view.first_token
+
+
+def _queued(view: CallView) -> float:
+    return view.queued or 0.0
+
+
+def _ended(view: CallView) -> float:
+    return view.finished or 0.0
 
 
 def _began(view: CallView) -> float:

@@ -11,6 +11,7 @@ import uvicorn
 
 from parrot_backend.api.app import create_app
 from parrot_backend.endpoints.local import LocalEndpoint
+from parrot_backend.serving.dispatch.fleet import Fleet, Member
 from parrot_backend.wire.protocol import IDEMPOTENCY_HEADER, SESSION_HEADER, Output, Program
 from parrot_backend.wire.views import SessionView
 from parrot_integrations.client import ParrotClient, active_sessions, shared_client
@@ -629,7 +630,9 @@ def test_a_unix_socket(tmp_path):
     path = tmp_path / "socket"
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(LocalEndpoint(ScriptedEngine())), uds=str(path), log_level="warning"
+            create_app(Fleet(Member("local", LocalEndpoint(ScriptedEngine())))),
+            uds=str(path),
+            log_level="warning",
         )
     )
     thread = threading.Thread(target=server.run)

@@ -24,6 +24,7 @@ from parrot_integrations.llama_index.compiling.shadow.operations import (
     isolated,
 )
 from parrot_integrations.llama_index.compiling.shadow.packing import RememberingHelper
+from parrot_integrations.llama_index.compiling.shadow.reasons import not_run
 from parrot_integrations.llama_index.compiling.shadow.variants import RUN
 from parrot_integrations.llama_index.models.llm import Parrot
 
@@ -206,20 +207,7 @@ def original_of(value: Any) -> Any:
 
 
 def _ends(original: Any) -> ShadowEnd:
-    name = getattr(original, "__qualname__", type(original).__qualname__)
-    if isinstance(original, BaseRetriever):
-        return ShadowEnd(
-            name,
-            "retrieves, which only the run does",
-            "What comes behind it is planned when the nodes are there. Where nobody could notice that "
-            "it is asked ahead of the run: compile(..., pure_retrievers=True).",
-        )
-    return ShadowEnd(
-        name,
-        "is not code that planning may run",
-        "What it asks by LlamaIndex's own classes, and what comes behind it, is planned when the run "
-        "is there: explain with analyze=True tells.",
-    )
+    return not_run(original, framework_type(original))
 
 
 def _operation(original: Any, copies: ShadowCopies, name: str) -> Callable[..., Any]:

@@ -58,6 +58,7 @@ class Ledger:
 
     Attributes:
         answers: how many answers the run has by now.
+        awaited: whether the shadow was given an answer to come since it began.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -74,6 +75,7 @@ class Ledger:
         self._lengths: dict[str, int] = {}
         self._since = 0
         self.answers = 0
+        self.awaited = False
         self._met: Counter[Key] = Counter()
         self._by_prompt: dict[Key, deque[PlannedCall]] = {}
 
@@ -82,6 +84,7 @@ class Ledger:
     def begin(self, since: int) -> None:
         """The shadow runs, from where the run had so many answers."""
         self._since = since
+        self.awaited = False
         self._met.clear()
         self._by_prompt = {}
         for call in self._waiting.values():
@@ -134,6 +137,7 @@ class Ledger:
         return self._marker(same.popleft().variable) if same else None
 
     def _marker(self, variable: str) -> str:
+        self.awaited = True
         return self.markers.marker(Variable(variable), self._lengths[variable])
 
     def _planned(

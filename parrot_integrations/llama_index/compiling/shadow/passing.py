@@ -13,6 +13,7 @@ from parrot_integrations.llama_index.compiling.shadow.copies import ShadowCopies
 from parrot_integrations.llama_index.compiling.shadow.ending import ShadowEnd
 from parrot_integrations.llama_index.compiling.shadow.packing import packing
 from parrot_integrations.llama_index.compiling.shadow.reading import aused_up, used_up
+from parrot_integrations.llama_index.compiling.shadow.reasons import failed
 from parrot_integrations.llama_index.compiling.shadow.silence import silence
 from parrot_integrations.llama_index.compiling.shadow.variants import BUILT
 from parrot_integrations.planning.values import Break
@@ -75,10 +76,9 @@ def _stopped(target: Target, copies: ShadowCopies) -> Break | None:
     except ShadowEnd as end:
         return end.stop
     except BaseException as error:
-        # It read an answer that is not there yet, or fails in the run as well.
         logger.debug("the shadow of %s ended", target.method, exc_info=True)
         where = f"{type(target.instance).__qualname__}.{target.method}"
-        return Break(where, f"needs an answer before it goes on ({type(error).__name__})")
+        return failed(error, where, copies.ledger)
 
     return None
 

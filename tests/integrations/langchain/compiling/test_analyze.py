@@ -46,7 +46,7 @@ def one_after_another(llm: ChatParrot) -> Runnable[Any, Any]:
 
 def test_it_runs_and_tells_what_came_of_it(llm: ChatParrot) -> None:
     told = explained("map reduce", llm)
-    assert "4 calls planned, 4 of them claimed: 1 dependent" in told
+    assert "4 of 4 planned calls submitted, 4 of them claimed: 1 dependent" in told
     assert re.search(r"Critical path: call-[123] \(.*\) -> call-4 \(.*\): \d", told)
     assert "Speculation wasted: 0 calls" in told
     assert "one of 3 siblings that feed call-4" in told

@@ -249,7 +249,7 @@ def test_a_graph_is_explained(llm: ChatParrot, scripted: ScriptedEngine) -> None
     assert "planned when it starts" in plan.notes["node 'longer'"]
     assert "Pros of" in graph.explain({"topics": ["sun"]})
     assert scripted.started == []
-    assert "calls planned" in graph.explain({"topics": ["sun"]}, analyze=True)
+    assert "planned calls submitted" in graph.explain({"topics": ["sun"]}, analyze=True)
 
 
 def test_messages_are_explained_as_their_reducer_makes_them(llm: ChatParrot) -> None:

@@ -191,3 +191,25 @@ def test_a_forked_child_asks_over_connections_of_its_own(scripted_url: str) -> N
     assert llm.complete("abc").text == "cba"
     os.close(read)
     os.close(write)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("api_base", "api_base is base_url here"),
+        ("is_chat_model", "is_chat_model is not needed"),
+        ("reuse_client", "reuse_client is not needed: connections are always reused"),
+        ("tokenizer", "Settings.tokenizer = llm.tokenizer"),
+    ],
+)
+def test_what_openais_classes_call_otherwise_is_told(name: str, hint: str) -> None:
+    with pytest.raises(ValidationError, match=hint) as raised:
+        Parrot(**{name: "sk-secret"})
+    assert "sk-secret" not in str(raised.value)
+
+
+def test_all_that_is_called_otherwise_is_told_at_once() -> None:
+    with pytest.raises(ValidationError, match=r"base_url here.*; reuse_client is not needed"):
+        Parrot(api_base="http://host", reuse_client=True)
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        Parrot(no_such_argument=1)

@@ -3,10 +3,12 @@
 from parrot_backend.wire.views import CallView, SessionView
 from parrot_integrations.planning.explaining.analyze import analyze
 from parrot_integrations.planning.explaining.comparing import ORDER, Timed, compared, gained
+from parrot_integrations.planning.explaining.explain import headline
 from parrot_integrations.planning.explaining.overview import overview
 from parrot_integrations.planning.explaining.run import Run
 from parrot_integrations.planning.plan import Plan
-from tests.integrations.planning.plans import graph, map_reduce, ran, refine
+from parrot_integrations.planning.values import Text
+from tests.integrations.planning.plans import ask, graph, map_reduce, ran, refine
 
 
 def run_of(plan: Plan, *calls: CallView, **values: str) -> Run:
@@ -35,7 +37,7 @@ def test_predicted_tokens_are_the_shared_part_of_the_prompt() -> None:
     assert run.foreseen == {"call-1": 0, "call-2": 6, "call-3": 0}
     assert row(text, "in all")[-4:] == ["23", "7", "6", "3"]
     assert "2 calls, up to 5 prompt and 3 answer tokens" in text
-    assert "3 calls planned, 1 of them claimed" in text
+    assert "3 of 3 planned calls submitted, 1 of them claimed" in text
 
 
 def test_dependent_calls_and_calls_run_ahead_are_told_apart() -> None:
@@ -63,6 +65,56 @@ def test_what_the_plan_saved_is_that_of_the_critical_path_only() -> None:
     assert [view.id for view in run.path] == ["call-2", "call-3"]
     assert (run.seconds, run.saved_seconds) == (4.0, 0.75)
     assert "Saved on it: 0.750 s (of each call's run, what passed before" in told(run)
+
+
+def side_by_side(count: int, seconds: float = 2.0) -> Run:
+    """Calls that ran at once and of which the client asked for one after another."""
+    plan = Plan()
+    for n in range(count):
+        ask(plan, Text((f"Say {n}.",)))
+    calls = [ran(f"call-{n + 1}", 0, seconds, asked=seconds + n / 8) for n in range(1, count)]
+    return run_of(plan, ran("call-1", 0, seconds, asked=0.0), *calls)
+
+
+def test_what_ran_at_the_same_time_is_saved_once_and_never_more_than_all_took() -> None:
+    run = side_by_side(6)
+    assert run.saved_seconds == 2.0 <= run.seconds
+
+
+def test_siblings_that_ran_side_by_side_are_no_chain() -> None:
+    run = side_by_side(6)
+    assert len(run.path) == 1
+    assert sum((v.finished or 0) - (v.queued or 0) for v in run.path) <= run.seconds
+
+
+def test_of_siblings_the_last_to_end_is_on_the_path_whichever_was_asked_for_last() -> None:
+    slow, fast = ran("call-1", 0, 5, asked=0), ran("call-2", 0, 2, asked=5.1)
+    last = ran("call-3", 5, 6, asked=5.2, dependent=True)
+    run = run_of(map_reduce(), slow, fast, last)
+    assert [view.id for view in run.path] == ["call-1", "call-3"]
+    assert "call-1 (5.000 s) -> call-3 (1.000 s): 6.000 s with what the client did" in told(run)
+
+
+def test_behind_a_break_a_call_is_chained_to_what_had_ended_when_it_was_queued() -> None:
+    """The model says two questions, which are asked at once; of the answers another call is made."""
+    plan = Plan()
+    for text in ("Which?", "One?", "Two?", "All?"):
+        ask(plan, Text((text,)))
+    calls = [
+        ran("request/1", 0, 1),
+        ran("call-2", 1.25, 3, asked=1.25),
+        ran("call-3", 1.25, 2, asked=3.0),
+        ran("request/2", 3.5, 4),
+    ]
+    run = run_of(plan, *calls)
+    assert [view.id for view in run.path] == ["request/1", "call-2", "request/2"]
+
+
+def test_the_words_for_what_is_planned_and_what_was_submitted_agree() -> None:
+    """The heading counts the calls of the plan, the run those of them that it submitted."""
+    run = run_of(map_reduce(3), *(ran(f"call-{n}", 0, 1) for n in (1, 2, 3)))
+    assert headline(run.seen).startswith("4 planned calls, ")
+    assert told(run, planned=3, claimed=3).startswith("3 of 4 planned calls submitted, 3 of them")
 
 
 def test_the_cache_was_warm_where_the_first_call_found_something() -> None:

@@ -48,6 +48,20 @@ def test_siblings_of_an_earlier_stage_and_of_the_end_are_told_apart() -> None:
     assert "one of 2 siblings that are wanted together" in below(lines(alone), "call-1, call-2")
 
 
+def test_a_call_that_was_held_back_is_no_sibling_of_what_is_behind_its_break() -> None:
+    plan = Plan()
+    ask(plan, Text(("Which questions?",)))
+    assert plan.take() is None
+    for text in ("One?", "Two?"):
+        ask(plan, Text((text,)))
+    submitted = plan.take()
+    assert [output.group for output in submitted.outputs] == ["outputs-call-2"] * 2
+    told = lines(plan)
+    assert below(told, "call-1:").startswith("latency: the last call, and its answer is waited for")
+    for name in ("call-2:", "call-3:"):
+        assert "one of 2 siblings that are wanted together" in below(told, name)
+
+
 def test_a_throughput_that_was_asked_for_is_told_so() -> None:
     plan = Plan()
     ask(plan, Text(("hi",)))
