@@ -33,6 +33,7 @@ from parrot_backend.api.app import create_app
 from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.engines.base import Delta, GenerationRequest
 from parrot_backend.server import bind, bind_unix, run, url_of
+from parrot_backend.serving.dispatch.fleet import Fleet, Member
 from tests.doubles import ScriptedEngine
 
 STREAM = "stream"
@@ -70,7 +71,7 @@ def serve(way: str, path: str, tokens: int, pace: float, address: Connection) ->
     """A server process until its end."""
     listener = WAYS[way](path)
     run(
-        create_app(LocalEndpoint(PacedEngine(tokens, pace))),
+        create_app(Fleet(Member("local", LocalEndpoint(PacedEngine(tokens, pace))))),
         listener,
         on_ready=lambda: address.send(url_of(listener)),
         grace_seconds=1,

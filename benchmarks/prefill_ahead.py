@@ -30,6 +30,7 @@ from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.engines.store.catalog import resolve_model
 from parrot_backend.engines.torch_engine import TorchEngine
 from parrot_backend.server import bind, run, url_of
+from parrot_backend.serving.dispatch.fleet import Fleet, Member
 
 PACKAGES = ("torch", "numba", "transformers", "httpx")
 COUNTERS = ("tokens_prefilled_ahead", "tokens_ahead_used", "tokens_ahead_wasted")
@@ -43,7 +44,7 @@ def serve(prefill_ahead: bool, address: Connection) -> None:
     engine = TorchEngine.load(str(model.path), model.name, prefill_ahead=prefill_ahead)
     listener = bind("127.0.0.1", 0)
     run(
-        create_app(LocalEndpoint(engine)),
+        create_app(Fleet(Member("local", LocalEndpoint(engine)))),
         listener,
         on_ready=lambda: address.send(url_of(listener)),
         grace_seconds=1,

@@ -24,6 +24,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from parrot_backend.endpoints.base import Card, EndpointState, Job
 from parrot_backend.engines.base import Delta, EngineStats, ModelCard
 from parrot_backend.serving.core import ServingCore
+from parrot_backend.serving.dispatch.fleet import Fleet, Member
 from parrot_backend.serving.limits import Limits
 from parrot_backend.serving.sessions.session import Session
 from parrot_backend.wire.protocol import Program, SemanticCall
@@ -119,7 +120,7 @@ class Watch:
 @asynccontextmanager
 async def serving(tokens: int = 1) -> AsyncIterator[tuple[ServingCore, Watch]]:
     """A core, and a watch that ticks."""
-    core, watch = ServingCore(InstantEndpoint(tokens), LIMITS), Watch()
+    core, watch = ServingCore(Fleet(Member("instant", InstantEndpoint(tokens))), LIMITS), Watch()
     ticking = asyncio.create_task(watch.tick())
     await asyncio.sleep(5 * TICK)
     watch.look()

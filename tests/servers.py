@@ -12,9 +12,11 @@ import uvicorn
 
 from parrot_backend.api.access.keys import Keys
 from parrot_backend.api.app import create_app
+from parrot_backend.api.engines import MakeMembers
 from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.engines.base import Engine
 from parrot_backend.server import WAITING_CONNECTIONS, bind, config_of, url_of
+from parrot_backend.serving.dispatch.fleet import Fleet, Member
 from parrot_backend.serving.limits import Limits
 
 
@@ -58,7 +60,23 @@ def serving(
 ) -> Iterator[str]:
     """Base URL of a server over `engine`, on a free port; what runs at its end has `grace` seconds."""
     keys = Keys.single(api_key) if api_key is not None else keys
-    app = create_app(LocalEndpoint(engine), keys=keys, limits=limits)
+    fleet = Fleet(Member("local", LocalEndpoint(engine)))
+    with serving_fleet(fleet, keys=keys, limits=limits, grace=grace, watch=watch) as url:
+        yield url
+
+
+@contextmanager
+def serving_fleet(
+    fleet: Fleet,
+    *,
+    keys: Keys | None = None,
+    limits: Limits | None = None,
+    make_member: MakeMembers | None = None,
+    grace: int = 5,
+    watch: Watch | None = None,
+) -> Iterator[str]:
+    """As `serving`, over several engines."""
+    app = create_app(fleet, keys=keys, limits=limits, make_member=make_member)
     listener = bind("127.0.0.1", 0)
     server = _Server(config_of(app, grace))
     server.watch = watch

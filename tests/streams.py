@@ -27,6 +27,7 @@ from parrot_backend.api.app import create_app
 from parrot_backend.endpoints.local import LocalEndpoint
 from parrot_backend.engines.base import Delta, GenerationRequest
 from parrot_backend.server import bind, run, url_of
+from parrot_backend.serving.dispatch.fleet import Fleet, Member
 from tests.doubles import ScriptedEngine
 from tests.processes import children, resident_bytes
 
@@ -158,9 +159,11 @@ def _serve(tokens: int, pace: float, *, apart: bool) -> None:
 
         options = {"tokens": tokens, "pace": pace}
         endpoint = ProcessEndpoint(Recipe(options, "tests.streams:PacedEngine"))
-        served(create_app(endpoint), start=endpoint.start)
+        fleet = Fleet()
+        start = partial(fleet.open, [Member("apart", endpoint)])
+        served(create_app(fleet), start=start)
     else:
-        served(create_app(LocalEndpoint(PacedEngine(tokens, pace))))
+        served(create_app(Fleet(Member("local", LocalEndpoint(PacedEngine(tokens, pace))))))
 
 
 def _end_with_stdin() -> None:
