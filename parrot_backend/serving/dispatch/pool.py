@@ -347,3 +347,6 @@ class Pool:
         self._free(attempt)
         if unended:
             attempt.call.end("cancelled", CancelledCallError("the call was stopped"))
+        if attempt.ticket.attempt is attempt:
+            # A circle: what is in it would be kept until the garbage collector comes by.
+            attempt.ticket.attempt = None
