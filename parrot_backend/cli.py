@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from parrot_backend.api.access.keys import Keys
     from parrot_backend.endpoints.making import Making
+    from parrot_backend.endpoints.process.recipe import Recipe
     from parrot_backend.endpoints.specs import EngineSpec
     from parrot_backend.serving.dispatch.fleet import Fleet
     from parrot_backend.serving.dispatch.policy import Policy
@@ -134,15 +135,14 @@ def _serve_resident(args: argparse.Namespace) -> None:
     """Serve the processes of this user that have asked for it, and end when there are none."""
     from parrot_backend import server
     from parrot_backend.endpoints.process.endpoint import ProcessEndpoint
-    from parrot_backend.endpoints.process.recipe import Recipe
     from parrot_backend.serving.dispatch.fleet import Fleet, Member
 
     residency = Residency(Place(args.resident.parent, args.resident.name), args.linger)
     with server.bind_unix(str(residency.place.socket)) as sock:
         residency.bound()
-        fleet, making = Fleet(), _making(args)
+        fleet = Fleet()
         endpoint = ProcessEndpoint(
-            Recipe({**making.ours, "model": args.model}),
+            _recipe(args),
             hang_seconds=args.hang_timeout,
             loading=lambda stage: residency.loading(stage.name, stage.done, stage.total),
         )
@@ -229,6 +229,13 @@ def _making(args: argparse.Namespace) -> "Making":
         "override_generation_config": args.override_generation_config,
     }
     return Making(ours, args.hang_timeout)
+
+
+def _recipe(args: argparse.Namespace) -> "Recipe":
+    """Of our own engine."""
+    from parrot_backend.endpoints.process.recipe import Recipe
+
+    return Recipe({**_making(args).ours, "model": args.model})
 
 
 def _wants_ours(args: argparse.Namespace) -> bool:
