@@ -25,6 +25,7 @@ Make = Callable[..., Any]
 
 # 6,000 operations; the machine of the KV memory has as many again.
 EXAMPLES, OPERATIONS = 100, 60
+ROUNDS, ENOUGH = 5, 20
 LONGEST = 20
 REGEX = Grammar("regex", "[ab]{2} grey parrots [0-9]", "structured_outputs")
 STEMS = [[random.Random(seed).randrange(2, 258) for _ in range(40)] for seed in range(3)]
@@ -214,18 +215,23 @@ class StepperMachine(RuleBasedStateMachine):
 def test_operations_in_any_order_change_no_answer(
     make_stepper: Make, tiny: LoadedModel, tiny_reference: Any
 ) -> None:
+    """What is drawn depends on the modules that are loaded, whose constants Hypothesis tries: where one
+    round shows too little, another follows, with a few operations more."""
     world = World(make_stepper, tiny)
-    run_state_machine_as_test(
-        lambda: StepperMachine(world),
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=OPERATIONS,
-            deadline=None,
-            derandomize=True,
-        ),
-    )
+    for more in range(ROUNDS):
+        run_state_machine_as_test(
+            lambda: StepperMachine(world),
+            settings=settings(
+                max_examples=EXAMPLES,
+                stateful_step_count=OPERATIONS + more,
+                deadline=None,
+                derandomize=True,
+            ),
+        )
+        if min(world.happened.values()) >= ENOUGH:
+            break
     print(f"{dict(world.happened)}")
     assert world.happened["operations"] > EXAMPLES * OPERATIONS * 0.8
-    assert min(world.happened.values()) >= 20, world.happened
+    assert min(world.happened.values()) >= ENOUGH, world.happened
     free = [(list(key[1]), answer) for key, answer in world.answers.items() if not key[0]]
     assert tiny_reference.check_forced(free) == 0
