@@ -1,16 +1,14 @@
 """A child as the operating system has it: started, ended, and how it ended."""
 
 import asyncio
-import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
-import threading
 from dataclasses import dataclass
 
+from parrot_backend.endpoints.process.exits import exit_code_of, how_it_ended
 from parrot_backend.endpoints.process.recipe import Recipe
 from parrot_backend.engines.cores import usable_cores
 
@@ -22,11 +20,7 @@ _READ_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ChildProcess:
-    """A process, and what we hold of it: the ends of its channel, and of its lifeline.
-
-    A thread waits for its end. asyncio's own processes lose the exit code of one that ends just
-    before it is sent a signal.
-    """
+    """A process, and what we hold of it: the ends of its channel, and of its lifeline."""
 
     process: subprocess.Popen[bytes]
     exit_code: asyncio.Future[int]
@@ -60,9 +54,7 @@ class ChildProcess:
         finally:
             theirs.close()
             os.close(watched)
-        exit_code = asyncio.get_running_loop().create_future()
-        waiting = threading.Thread(target=_wait, args=(process, exit_code), daemon=True)
-        waiting.start()
+        exit_code = exit_code_of(process)
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_READ_BYTES)
         return cls(process, exit_code, reader, writer, lifeline)
 
@@ -80,7 +72,7 @@ class ChildProcess:
         await self.exited()
         self.writer.close()
         os.close(self.lifeline)
-        return _how_it_ended(self.exit_code.result())
+        return how_it_ended("the engine's process", self.exit_code.result())
 
 
 def _environment() -> dict[str, str]:
@@ -91,20 +83,3 @@ def _environment() -> dict[str, str]:
     """
     ours = {"OMP_NUM_THREADS": str(usable_cores()), "OMP_WAIT_POLICY": "passive"}
     return ours | os.environ
-
-
-def _wait(process: "subprocess.Popen[bytes]", exit_code: "asyncio.Future[int]") -> None:
-    code = process.wait()
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
-        exit_code.get_loop().call_soon_threadsafe(exit_code.set_result, code)
-
-
-def _how_it_ended(code: int) -> str:
-    if code >= 0:
-        return f"the engine's process ended with exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    memory = "; the machine may have run out of memory" if code == -signal.SIGKILL else ""
-    return f"the engine's process was killed by {name}{memory}"

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO
 
+from parrot_backend.endpoints.process.exits import exit_code_of, how_it_ended
 from parrot_backend.endpoints.vllm.log_lines import LogLines
 
 _LAST_WORDS_SECONDS = 2.0
@@ -61,11 +62,10 @@ class VllmProcess:
         # Of all processes, that an engine is killed where memory runs out is the least harm.
         with contextlib.suppress(OSError), open(f"/proc/{process.pid}/oom_score_adj", "w") as score:
             score.write(_OOM_SCORE)
-        exit_code = asyncio.get_running_loop().create_future()
+        exit_code = exit_code_of(process)
         assert process.stdout is not None  # noqa: S101 - it is a pipe
         reading = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
         reading.start()
-        threading.Thread(target=_wait, args=(process, exit_code), daemon=True).start()
         return cls(process, exit_code, lines, reading, lifeline)
 
     def terminate(self) -> None:
@@ -86,7 +86,7 @@ class VllmProcess:
         await asyncio.to_thread(self.reading.join, _LAST_WORDS_SECONDS)
         code = self.exit_code.result()
         said = self.lines.last_error if code > 0 and not told_to else ""
-        return f"{_how_it_ended(code)}{': ' if said else ''}{said}"
+        return f"{how_it_ended('vLLM', code)}{': ' if said else ''}{said}"
 
 
 def free_port() -> int:
@@ -107,20 +107,3 @@ def _read(output: IO[bytes], lines: LogLines) -> None:
     with contextlib.suppress(ValueError, OSError), output:
         for line in output:
             lines.take(line.decode(errors="replace").rstrip())
-
-
-def _wait(process: "subprocess.Popen[bytes]", exit_code: "asyncio.Future[int]") -> None:
-    code = process.wait()
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
-        exit_code.get_loop().call_soon_threadsafe(exit_code.set_result, code)
-
-
-def _how_it_ended(code: int) -> str:
-    if code >= 0:
-        return f"vLLM ended with exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    memory = "; the machine may have run out of memory" if code == -signal.SIGKILL else ""
-    return f"vLLM was killed by {name}{memory}"
