@@ -40,6 +40,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from applications_ways import WAYS, Run, Servers, Tenants, run, servers
 from applications_workloads import WORKLOADS, Size
 from machine import machine
+from tables import print_table, spread
 
 PACKAGES = ("langchain-core", "langchain-openai", "openai", "uvicorn", "httpx")
 DEFAULT = "openai"
@@ -48,11 +49,6 @@ HEADS = (
     "seconds", f"{DEFAULT} over it", "calls", "claimed", "dependent", "computed", "cached",
     "written", "chat, s",
 )  # fmt: skip
-
-
-def spread(values: list[float]) -> str:
-    """Median (lowest-highest)."""
-    return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
 
 
 def ratios(slow: list[Run], fast: list[Run]) -> list[float]:
@@ -71,20 +67,6 @@ def cells(runs: list[Run], defaults: list[Run] | None) -> list[str]:
         *map(str, (last.prompt - last.cached, last.cached, last.written)),
         spread(chats) if chats else "",
     ]
-
-
-def print_table(runs: dict[str, list[Run]], markdown: bool) -> None:
-    """A workload's ways under their heads."""
-    rows = [["", *HEADS]]
-    rows += [[way, *cells(mine, runs.get(DEFAULT))] for way, mine in runs.items()]
-    if markdown:
-        rows.insert(1, ["---"] * len(rows[0]))
-        print("\n".join(f"| {' | '.join(row)} |" for row in rows))
-        return
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for way, *row in rows:
-        padded = (cell.rjust(width) for cell, width in zip(row, widths[1:], strict=True))
-        print(f"  {way:{widths[0]}}  {'  '.join(padded)}")
 
 
 def print_sums(runs: dict[str, list[Run]]) -> None:
@@ -122,7 +104,8 @@ def measured(name: str, size: Size, args: argparse.Namespace, where: Where) -> N
             runs[way].append(where.run(name, size, way))
             print(f"round {number + 1}, {name}, {way}: done", file=sys.stderr, flush=True)
     print(f"\n{name}: {WORKLOADS[name].__doc__}\n")
-    print_table(runs, args.markdown)
+    rows = {way: cells(mine, runs.get(DEFAULT)) for way, mine in runs.items()}
+    print_table(HEADS, rows, markdown=args.markdown)
     print()
     print_sums(runs)
 

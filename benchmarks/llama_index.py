@@ -39,6 +39,7 @@ sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 from llama_index_ways import WAYS, Run, run
 from llama_index_workloads import PURE, WORKLOADS, Size
 from machine import machine
+from tables import print_table, spread
 
 PACKAGES = (
     "llama-index-core", "llama-index-llms-openai-like", "llama-index-retrievers-bm25", "openai",
@@ -51,12 +52,6 @@ HEADS = (
     "seconds", f"{DEFAULT} over it", "calls", "claimed", "dependent", "ahead", "computed", "shared",
     "packing",
 )  # fmt: skip
-
-
-def spread(values: list[float], digits: int) -> str:
-    """Median, lowest and highest."""
-    low, middle, high = (f"{f(values):.{digits}f}" for f in (min, statistics.median, max))
-    return f"{middle} ({low}-{high})"
 
 
 def ratios(slow: list[Run], fast: list[Run]) -> list[float]:
@@ -74,20 +69,6 @@ def cells(runs: list[Run], defaults: list[Run] | None) -> list[str]:
         *map(str, (last.computed, last.shared)),
         f"{last.packing * 1000:.0f} ms",
     ]
-
-
-def print_table(runs: dict[str, list[Run]], markdown: bool) -> None:
-    """A workload's ways under their heads."""
-    rows = [["", *HEADS]]
-    rows += [[way, *cells(mine, runs.get(DEFAULT))] for way, mine in runs.items()]
-    if markdown:
-        rows.insert(1, ["---"] * len(rows[0]))
-        print("\n".join(f"| {' | '.join(row)} |" for row in rows))
-        return
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for way, *row in rows:
-        padded = (cell.rjust(width) for cell, width in zip(row, widths[1:], strict=True))
-        print(f"  {way:{widths[0]}}  {'  '.join(padded)}")
 
 
 def print_sums(name: str, runs: dict[str, list[Run]]) -> None:
@@ -113,7 +94,8 @@ def measured(name: str, args: argparse.Namespace, size: Size) -> None:
         for way in args.ways[first:] + args.ways[:first]:
             runs[way].append(run(WORKLOADS[name](size), WAYS[way], server))
     print(f"\n{name}: {WORKLOADS[name].__doc__}\n")
-    print_table(runs, args.markdown)
+    rows = {way: cells(mine, runs.get(DEFAULT)) for way, mine in runs.items()}
+    print_table(HEADS, rows, markdown=args.markdown)
     print()
     print_sums(name, runs)
     if name == "sub-question" and COMPILED in args.ways:
