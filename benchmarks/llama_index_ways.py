@@ -44,9 +44,14 @@ class Run:
     packing: float
 
 
+# OpenAI's async clients, once nobody has them, close their sockets by number, at a time when other
+# clients may have these numbers: such a request then waits for an answer that nobody reads.
+_KEPT: list[LLM] = []
+
+
 def openai_like(url: str, context_window: int, max_tokens: int, **fields: Any) -> LLM:
     """As its documentation says for a server of one's own."""
-    return OpenAILike(
+    llm = OpenAILike(
         model="smollm2-135m-instruct",
         api_base=f"{url}/v1",
         api_key="none",
@@ -57,6 +62,8 @@ def openai_like(url: str, context_window: int, max_tokens: int, **fields: Any) -
         timeout=600,
         additional_kwargs=fields,
     )
+    _KEPT.append(llm)
+    return llm
 
 
 def parrot(url: str, context_window: int, max_tokens: int, **fields: Any) -> LLM:
