@@ -9,7 +9,8 @@ It waits for its inputs, is queued for a place, and runs; where what ran it died
 import asyncio
 import time
 from array import array
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from parrot_backend.endpoints.tool_calls import assembled
@@ -228,22 +229,42 @@ class Call:
         Raises:
             ParrotError: the call failed or was cancelled.
         """
-        self.readers += 1
         position = 0
-        try:
+        with self._reader():
             while position < self._visible or not self._told:
                 if position == self._visible:
-                    self._news = self._news or asyncio.Event()
-                    await self._news.wait()
+                    await self._more()
                 else:
                     self.seen = True
                     yield self._deltas[position]
                     position += 1
+        if self.error is not None:
+            raise self.error
+
+    async def wait(self) -> None:
+        """Until its end is told, for who wants the answer as a whole, and has seen nothing before.
+
+        Raises:
+            ParrotError: the call failed or was cancelled.
+        """
+        with self._reader():
+            while not self._told:
+                await self._more()
+        if self.error is not None:
+            raise self.error
+
+    @contextmanager
+    def _reader(self) -> Iterator[None]:
+        self.readers += 1
+        try:
+            yield
         finally:
             self.readers -= 1
             self.abandon()
-        if self.error is not None:
-            raise self.error
+
+    async def _more(self) -> None:
+        self._news = self._news or asyncio.Event()
+        await self._news.wait()
 
     def abandon(self) -> None:
         """Somebody leaves: the owner is told where nobody reads and the end is to come."""

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from parrot_backend.api.answers import completion as chat
-from parrot_backend.api.answers.choices import read
+from parrot_backend.api.answers.choices import read, wait
 from parrot_backend.api.answers.json_pieces import json_pieces
 from parrot_backend.api.errors import error_body, unexpected
 from parrot_backend.api.pieces import Pieces
@@ -84,13 +84,13 @@ async def answer(
     model = core_of(http).served(request.model, tenant_of(http))
     fingerprint = {"system_fingerprint": model.fingerprint}
     config = {"generation_config": _config(calls[0], model.generation_config)}
-    deltas = read(calls)
     if not request.stream:
-        await until_disconnect(http, _drain(deltas))
+        await until_disconnect(http, wait(calls))
         content = shape.completion(calls) | fingerprint | _queue_time(calls) | config
         content["choices"] = _released(calls, content["choices"])
         pieces: Pieces = http.app.state.pieces
         return await _whole(pieces.each(json_pieces(content)), headers)
+    deltas = read(calls)
     first = await until_disconnect(http, anext(deltas))
     include_usage = request.stream_options is not None and request.stream_options.include_usage
     at_end = _queue_time(calls) | config
@@ -130,11 +130,6 @@ async def until_disconnect(http: Request, work: Awaitable[T]) -> T:
 
 async def _disconnected(http: Request) -> None:
     while (await http.receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _drain(deltas: Deltas) -> None:
-    async for _ in deltas:
         pass
 
 

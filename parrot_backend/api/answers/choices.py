@@ -84,12 +84,29 @@ async def read(calls: list[Call]) -> AsyncGenerator[tuple[int, Delta], None]:
                 if not told % _TOLD and not news.empty():
                     await asyncio.sleep(0)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        # A task that is cancelled before its first step never read, and so never left.
-        for call in calls:
-            call.abandon()
+        await _leave(tasks, calls)
+
+
+async def wait(calls: list[Call]) -> None:
+    """Until all have ended, for who wants their answers as a whole. Leaving it leaves every call.
+
+    Raises:
+        ParrotError: a call failed or was cancelled.
+    """
+    tasks = [asyncio.create_task(call.wait()) for call in calls]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        await _leave(tasks, calls)
+
+
+async def _leave(tasks: list[asyncio.Task[None]], calls: list[Call]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    # A task that is cancelled before its first step never read, and so never left.
+    for call in calls:
+        call.abandon()
 
 
 async def _forward(

@@ -169,6 +169,24 @@ async def test_unrepeatable_starts_again_where_nobody_has_seen_anything(
     assert (reader.text, call.completion_tokens) == ("xyz", 3)
 
 
+async def test_unrepeatable_that_is_wanted_as_a_whole_starts_again(
+    dispatch: MakeDispatcher,
+) -> None:
+    """Who waits for all of it has seen nothing of what is lost."""
+    endpoint = StagedEndpoint(1, repeatable=False)
+    call = a_call("a", temperature=1)
+    enter(dispatch(endpoint), call)
+    waiting = asyncio.create_task(call.wait())
+    await settle()
+    endpoint.answer("a", "abc", last=False)
+    await settle()
+    await lose(endpoint)
+    endpoint.answer("a", "xyz")
+    await settle()
+    await waiting
+    assert (call.text, call.completion_tokens, call.attempts) == ("xyz", 3, 2)
+
+
 async def test_unrepeatable_that_was_read_ends_with_a_typed_error(dispatch: MakeDispatcher) -> None:
     endpoint = StagedEndpoint(1, repeatable=False)
     call, greedy = a_call("a", temperature=1), a_call("b")
