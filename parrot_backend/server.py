@@ -139,11 +139,12 @@ class _Server(uvicorn.Server):
         unwanted: Callable[[Callable[[], bool]], Awaitable[None]],
         on_end: Callable[[], None],
         on_hangup: Callable[[], Awaitable[None]] | None,
+        hung_up: asyncio.Event,
         grace_seconds: int,
     ) -> None:
         super().__init__(config)
         self._on_hangup = on_hangup
-        self._hung_up = asyncio.Event()
+        self._hung_up = hung_up
         self._hearing: asyncio.Task[None] | None = None
         self._app = app
         self._on_ready = on_ready
@@ -163,7 +164,6 @@ class _Server(uvicorn.Server):
 
     async def _hear(self, on_hangup: Callable[[], Awaitable[None]]) -> None:
         """One after the other; what comes meanwhile is one more."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hung_up.set)
         while True:
             await self._hung_up.wait()
             self._hung_up.clear()
@@ -256,7 +256,8 @@ def run(
         start: what has to be there first, and belongs to the server's event loop.
         on_ready: called when it can be reached.
         unwanted: given whether any request is open, ends when nobody wants the server any more.
-        on_hangup: what SIGHUP means, once it serves; without, the signal ends it as ever.
+        on_hangup: what SIGHUP means; what comes while it starts is done once it serves. Without, the
+            signal ends it as ever.
         grace_seconds: see above.
 
     Raises:
@@ -267,6 +268,9 @@ def run(
     config = config_of(app, grace_seconds)
 
     async def serve() -> None:
+        hung_up = asyncio.Event()
+        if on_hangup is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up.set)
         await start()
         try:
             sock.listen()
@@ -280,6 +284,7 @@ def run(
             unwanted=unwanted,
             on_end=address.close,
             on_hangup=on_hangup,
+            hung_up=hung_up,
             grace_seconds=grace_seconds,
         )
         await server.serve(sockets=[sock])

@@ -79,6 +79,28 @@ def test_what_the_server_accepts_does_not_wait_to_send(
     assert found == [True]
 
 
+def test_sighup_while_it_starts_is_done_once_it_serves() -> None:
+    """Who has written a new file need not know how far a start is."""
+    happened: list[str] = []
+
+    async def start() -> None:
+        signal.raise_signal(signal.SIGHUP)
+
+    async def reload() -> None:
+        happened.append("reload")
+        signal.raise_signal(signal.SIGTERM)
+
+    run(
+        create_app(Fleet(Member("local", LocalEndpoint(ScriptedEngine())))),
+        bind("127.0.0.1", 0),
+        start=start,
+        on_ready=lambda: happened.append("ready"),
+        on_hangup=reload,
+        grace_seconds=1,
+    )
+    assert happened == ["ready", "reload"]
+
+
 def test_neither_does_what_the_tests_servers_accept(accepted: list[socket.socket]) -> None:
     with serving(ScriptedEngine()) as url:
         assert nodelay_after_a_request(url, accepted) == [True]
