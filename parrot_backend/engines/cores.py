@@ -5,8 +5,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-_CGROUPS = Path("/sys/fs/cgroup")
-_OF_THIS_PROCESS = Path("/proc/self/cgroup")
+from parrot_backend.engines.cgroups import MOUNTED, OF_THIS_PROCESS, groups, text_of
 
 
 def usable_cores() -> int:
@@ -21,43 +20,22 @@ def usable_cores() -> int:
 
 @cache
 def _quota() -> float:
-    return cpu_quota(_CGROUPS, _OF_THIS_PROCESS)
+    return cpu_quota(MOUNTED, OF_THIS_PROCESS)
 
 
-def cpu_quota(cgroups: Path, of_process: Path) -> float:
+def cpu_quota(mounted: Path, of_process: Path) -> float:
     """Cores' worth of time that a container or service gets; infinite where nothing limits it.
 
-    Args:
-        cgroups: where they are mounted, version 1 or 2.
-        of_process: the file that names the process's own; each above it has a say as well. In a
-            container it may name one that is not mounted, whose place the mount's root takes.
+    The arguments are those of `groups`.
     """
-    quotas = [math.inf]
-    for folder, name in _hierarchies(cgroups, of_process):
-        own = folder / name.lstrip("/")
-        for group in (own, *own.parents):
-            quotas += _quotas_of(group)
-            if group == folder:
-                break
-    return min(quotas)
-
-
-def _hierarchies(cgroups: Path, of_process: Path) -> list[tuple[Path, str]]:
-    """Mount points that may limit the CPU, and the process's group below each."""
-    found = [(cgroups, "/")]
-    for line in _lines(of_process):
-        _, controllers, name = line.split(":", 2)
-        if not controllers:
-            found.append((cgroups, name))
-        elif "cpu" in controllers.split(","):
-            found += [(cgroups / controllers, name), (cgroups / "cpu", name)]
-    return found
+    each = groups("cpu", mounted, of_process)
+    return min((quota for group in each for quota in _quotas_of(group)), default=math.inf)
 
 
 def _quotas_of(group: Path) -> list[float]:
-    version_2 = _numbers(" ".join(_lines(group / "cpu.max")))
+    version_2 = _numbers(text_of(group / "cpu.max"))
     version_1 = _numbers(
-        " ".join(_lines(group / "cpu.cfs_quota_us") + _lines(group / "cpu.cfs_period_us"))
+        f"{text_of(group / 'cpu.cfs_quota_us')} {text_of(group / 'cpu.cfs_period_us')}"
     )
     return [
         quota / period
@@ -71,11 +49,4 @@ def _numbers(text: str) -> list[int]:
     try:
         return [int(word) for word in text.split()]
     except ValueError:
-        return []
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text().splitlines()
-    except OSError:
         return []

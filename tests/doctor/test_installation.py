@@ -215,18 +215,6 @@ def test_whether_the_default_model_fits(monkeypatch, free, level):
     assert finding.level == level
 
 
-def test_memory_is_what_the_machine_and_the_container_have(tmp_path):
-    (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:    4000 kB\n")
-    assert machine.available_memory(tmp_path / "meminfo", tmp_path) == 4000 * 1024
-    (tmp_path / "memory.max").write_text("3000000\n")
-    (tmp_path / "memory.current").write_text("2500000\n")
-    (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 400000\n")
-    assert machine.available_memory(tmp_path / "meminfo", tmp_path) == 900_000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert machine.available_memory(tmp_path / "meminfo", tmp_path) == 4000 * 1024
-    assert machine.available_memory(tmp_path / "none", tmp_path / "none") is None
-
-
 @pytest.mark.parametrize(
     ("cuda", "vllm", "level"),
     [(False, False, "ok"), (True, True, "ok"), (True, False, "warning")],

@@ -4,15 +4,15 @@ import importlib.util
 import math
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from parrot_backend import DEFAULT_MODEL
 from parrot_backend.doctor.findings import Finding
 from parrot_backend.endpoints.vllm.finding import INSTALL, find_vllm, has_cuda
+from parrot_backend.engines.cgroups import MOUNTED, OF_THIS_PROCESS
 from parrot_backend.engines.cores import cpu_quota, usable_cores
+from parrot_backend.engines.free_memory import available_memory
 from parrot_backend.wire.errors import InvalidRequestError
 
-_CGROUPS, _OF_THIS_PROCESS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 # The default model's weights in float32, packed, and what Python and torch take beside them.
 _NEEDED = 1_200_000_000
 
@@ -43,7 +43,7 @@ def cores() -> Iterator[Finding]:
     """How many threads compute, and what limits them."""
     affinity = getattr(os, "sched_getaffinity", None)
     allowed = len(affinity(0)) if affinity else os.cpu_count() or 1
-    quota = cpu_quota(_CGROUPS, _OF_THIS_PROCESS)
+    quota = cpu_quota(MOUNTED, OF_THIS_PROCESS)
     used = usable_cores()
     limit = "" if math.isinf(quota) else f", with a quota of {quota:g}"
     told = f"{used} threads on {allowed} of {os.cpu_count()} cores{limit}"
@@ -69,37 +69,6 @@ def memory() -> Iterator[Finding]:
         yield Finding("memory", "fault", told, advice)
     else:
         yield Finding("memory", "ok", told)
-
-
-def available_memory(meminfo: Path = Path("/proc/meminfo"), cgroups: Path = _CGROUPS) -> int | None:
-    """Bytes that programs can have now, in this container; None where nothing tells."""
-    told = []
-    for line in _text(meminfo).splitlines():
-        if line.startswith("MemAvailable:"):
-            told.append(int(line.split()[1]) * 1024)
-    for limit, used, counts in (
-        ("memory.max", "memory.current", "memory.stat"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
-    ):
-        numbers = _text(cgroups / limit).strip(), _text(cgroups / used).strip()
-        if all(number.isdecimal() for number in numbers):
-            given_back = _inactive_files(_text(cgroups / counts))
-            told.append(max(0, int(numbers[0]) - int(numbers[1]) + given_back))
-    return min(told, default=None)
-
-
-def _inactive_files(counts: str) -> int:
-    """Bytes of files that are only kept because nobody needs the memory."""
-    pairs = (line.split() for line in counts.splitlines())
-    known = {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}
-    return known.get("total_inactive_file", known.get("inactive_file", 0))
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text()
-    except OSError:
-        return ""
 
 
 def gpu() -> Iterator[Finding]:

@@ -1,12 +1,13 @@
 """The tensors behind the slots: keys and values of every layer, allocated once."""
 
 import functools
-import os
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from parrot_backend.engines.free_memory import available_memory
 
 # By layer: one array where all layers are alike.
 _Arrays = np.ndarray | list[np.ndarray]
@@ -33,12 +34,9 @@ def token_bytes(shapes: list[LayerShape], dtype: torch.dtype) -> int:
 
 
 def default_kv_memory() -> int:
-    """A quarter of the memory that is free now, in bytes; at most 4 GiB."""
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):
-        free = _UNKNOWN_MEMORY
-    return min(free // 4, _DEFAULT_LIMIT)
+    """A quarter of the memory that is available now, in bytes; at most 4 GiB."""
+    available = available_memory()
+    return min((_UNKNOWN_MEMORY if available is None else available) // 4, _DEFAULT_LIMIT)
 
 
 class KVCache:
