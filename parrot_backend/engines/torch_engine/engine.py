@@ -10,6 +10,7 @@ import torch
 
 from parrot_backend.engines.base import Delta, EngineStats, GenerationRequest, ModelCard
 from parrot_backend.engines.torch_engine.chat_template import ChatTemplate
+from parrot_backend.engines.torch_engine.choose import drawing
 from parrot_backend.engines.torch_engine.choose.constraints import Grammars
 from parrot_backend.engines.torch_engine.choose.detokenizer import TextStream
 from parrot_backend.engines.torch_engine.choose.logprobs import LogprobsTeller
@@ -77,7 +78,8 @@ class TorchEngine:
         kv_memory: int | None = None,
         max_batch: int = 32,
         max_waiting: int = 1024,
-        prefill_budget: int = 512,
+        prefill_budget: int = 2048,
+        step_seconds: float | None = 0.25,
         drafting: bool = True,
         prefill_ahead: bool = True,
         quantization: Quantization | None = None,
@@ -93,8 +95,9 @@ class TorchEngine:
                 most 4 GiB of main memory.
             max_batch: generations that run at once.
             max_waiting: generations that may wait; more are refused.
-            prefill_budget: prompt tokens computed per step. More is faster for prompts and makes
-                running generations wait longer for their next token.
+            prefill_budget: prompt tokens computed per step at most.
+            step_seconds: what a step should take, which bounds the prompt tokens too: longer is
+                hardly faster for prompts, and makes running generations wait for their next token.
             drafting: compute several tokens of an answer in one step where it repeats a text. The
                 answers are the same without.
             prefill_ahead: compute what is expected before it is asked for, where a step has room.
@@ -117,6 +120,7 @@ class TorchEngine:
                     max_batch=max_batch,
                     max_waiting=max_waiting,
                     prefill_budget=prefill_budget,
+                    step_seconds=step_seconds,
                     drafting=drafting,
                     prefill_ahead=prefill_ahead,
                     generation_config=generation_config,
@@ -132,12 +136,14 @@ class TorchEngine:
         kv_memory: int | None = None,
         max_batch: int = 32,
         max_waiting: int = 1024,
-        prefill_budget: int = 512,
+        prefill_budget: int = 2048,
+        step_seconds: float | None = 0.25,
         drafting: bool = True,
         prefill_ahead: bool = True,
         generation_config: GenerationConfig = OPENAI_DEFAULTS,
     ) -> "TorchEngine":
         """Start the engine of a model that is loaded already; the arguments are those of `load`."""
+        drawing.warm_up()
         forward = loaded.forward
         per_token = token_bytes(loaded.shapes, forward.kv_dtype)
         kv_memory = default_kv_memory() if kv_memory is None else kv_memory
@@ -155,11 +161,12 @@ class TorchEngine:
             KVMemory(cache.slots),
             max_batch=max_batch,
             prefill_budget=prefill_budget,
+            step_seconds=step_seconds,
             prefill_ahead=prefill_ahead,
         )
         card = ModelCard(
             name,
-            loaded.context_length,
+            min(loaded.context_length, cache.slots),
             loaded.quantization,
             longest_text(loaded.tokenizer, loaded.context_length),
             generation_config,
@@ -220,7 +227,7 @@ class TorchEngine:
             InvalidRequestError: the prompt is empty, a parameter is out of its range, or nothing can
                 match the grammar.
             ContextLengthError: the prompt leaves no room for one token.
-            KVMemoryError: the generation alone is longer than the KV memory.
+            KVMemoryError: the prompt alone is longer than the KV memory.
             OverloadedError: the waiting queue is full.
             EngineError: the model failed under the request.
             UnavailableError: the engine is closed.

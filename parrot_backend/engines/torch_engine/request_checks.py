@@ -1,7 +1,7 @@
 """What a generation may ask for of the model and the memory that are there."""
 
 from parrot_backend.engines.base import GenerationRequest, Sampling
-from parrot_backend.engines.torch_engine.schedule.stepper import too_long_for
+from parrot_backend.engines.torch_engine.errors import KVMemoryError
 from parrot_backend.wire.errors import ContextLengthError, InvalidRequestError
 
 
@@ -40,7 +40,10 @@ def check_request(
             f"{context_length}, answer included: shorten the prompt"
         )
     if len(prompt) > (room := int(capacity * request.kv_share)):
-        raise too_long_for(room, len(prompt))
+        raise KVMemoryError(
+            f"the prompt has {len(prompt)} tokens and the engine has KV memory for {room} of a "
+            "tenant's: shorten the prompt, or give the engine more (--kv-memory)"
+        )
     _check_sampling(request.sampling, vocabulary)
 
 

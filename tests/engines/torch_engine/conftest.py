@@ -202,7 +202,7 @@ class Client:
 class CheckedStepper:
     """A stepper for tests: checks the memory after everything it does."""
 
-    def __init__(self, loaded: LoadedModel, slots: int, **options: int) -> None:
+    def __init__(self, loaded: LoadedModel, slots: int, **options: Any) -> None:
         self.loaded = loaded
         forward = loaded.forward
         self.cache = KVCache(loaded.shapes, slots, forward.kv_dtype, torch.device("cpu"))
@@ -286,7 +286,7 @@ class CheckedStepper:
 def make_stepper(tiny: LoadedModel) -> Callable[..., CheckedStepper]:
     """A checked stepper over the tiny model (or another): slots, max_batch, prefill_budget."""
 
-    def make(slots: int = 4096, loaded: LoadedModel = tiny, **options: int) -> CheckedStepper:
+    def make(slots: int = 4096, loaded: LoadedModel = tiny, **options: Any) -> CheckedStepper:
         return CheckedStepper(loaded, slots, **options)
 
     return make

@@ -264,9 +264,9 @@ async def test_bad_requests_are_refused(
 
 async def test_a_prompt_longer_than_the_memory_is_refused_with_numbers(tiny: LoadedModel) -> None:
     engine = start(tiny, slots=64)
-    with pytest.raises(KVMemoryError, match=r"100 tokens need KV memory .* room for 64"):
+    with pytest.raises(KVMemoryError, match=r"has 100 tokens .* KV memory for 64"):
         await collect(engine, request([5] * 100))
-    with pytest.raises(KVMemoryError, match=r"20 tokens need KV memory .* room for 16"):
+    with pytest.raises(KVMemoryError, match=r"has 20 tokens .* KV memory for 16"):
         await collect(engine, request([5] * 20, kv_share=0.25))
     await engine.aclose()
 

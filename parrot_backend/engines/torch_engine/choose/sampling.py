@@ -1,25 +1,26 @@
 """Choosing the next token of each sequence from its own logits, whatever its neighbours do."""
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor
 
 from parrot_backend.engines.base import Sampling
 from parrot_backend.engines.torch_engine.choose.constraints import Constraint, allowed_tokens
+from parrot_backend.engines.torch_engine.choose.drawing import Draw, draw
 from parrot_backend.wire.errors import EngineError, ParrotError
 
 # Below it softmax is one-hot in float32, and dividing by it overflows.
 _COLDEST = 1e-5
 # Penalties can make a large logit an infinite one, and infinities have no differences.
 _LARGEST = torch.finfo(torch.float32).max
-# Top-p seldom keeps more tokens than these, and finding them is faster than sorting all.
-_RANKED = (256, 4096)
 
 
 class Sampler:
     """One sequence's sampling parameters, random numbers and what its tokens so far change.
+
+    It is `greedy` where it chooses the largest logit, once its `penalties` are in them.
 
     Args:
         sampling: without a seed the numbers are different each time.
@@ -39,9 +40,9 @@ class Sampler:
         self.constraint = constraint
         self._sampling = sampling
         needed = Penalties.needed(sampling)
-        self._penalties = Penalties(sampling, prompt, device) if needed else None
-        self._greedy = sampling.temperature < _COLDEST
-        if not self._greedy:
+        self.penalties = Penalties(sampling, prompt, device) if needed else None
+        self.greedy = sampling.temperature < _COLDEST
+        if not self.greedy:
             self._generator = torch.Generator(device)
             if sampling.seed is None:
                 self._generator.seed()
@@ -51,7 +52,7 @@ class Sampler:
     @property
     def takes_best(self) -> bool:
         """Whether it always chooses the largest logit as it is."""
-        return self._greedy and self._penalties is None and self.constraint is None
+        return self.greedy and self.penalties is None and self.constraint is None
 
     @property
     def satisfied(self) -> bool:
@@ -69,107 +70,76 @@ class Sampler:
         Raises:
             InvalidRequestError: the constraint's grammar is over a limit.
         """
-        if self._penalties is not None:
-            self._penalties.count(token)
+        if self.penalties is not None:
+            self.penalties.count(token)
         if self.constraint is not None:
             self.constraint.accept(token)
 
-    def draw(self, logits: Tensor, allowed: Tensor | None = None) -> int:
-        """A token from `logits` `[vocabulary]`, none of them NaN; one of those `allowed`, if told.
-
-        In vLLM's order: bias and penalties, temperature, min-p, top-k, top-p. The token is drawn in
-        vocabulary order, so that tiny differences between the logits of a token alone and in a
-        batch, which can change the order by rank, don't change the draw.
-
-        Raises:
-            EngineError: none is allowed.
-        """
-        logits = logits.float()
-        if self._penalties is not None:
-            logits = self._penalties.apply(logits)
-        if allowed is not None:
-            # What is allowed is finite from here on, so that it can be told from what is not.
-            logits = logits.clamp(-_LARGEST, _LARGEST).masked_fill(~allowed, -torch.inf)
-        best = logits.max()
-        if best == -torch.inf:
-            raise EngineError("there is no token that could come next")
-        if self._greedy:
-            return int(logits.argmax())
-        scaled = (logits - best) / self._sampling.temperature
-        if self._sampling.min_p > 0:
-            scaled = _keep_min_p(scaled, self._sampling.min_p)
-        if 0 < self._sampling.top_k < len(scaled):
-            scaled = _keep_top_k(scaled, self._sampling.top_k)
-        probabilities = scaled.softmax(-1)
-        if self._sampling.top_p < 1:
-            probabilities = _keep_top_p(probabilities, self._sampling.top_p)
-        return self._invert(probabilities)
-
-    def _invert(self, probabilities: Tensor) -> int:
-        """A token by one random number and the cumulative distribution.
-
-        torch.multinomial draws a number for each token of the vocabulary, which takes longer.
-        """
-        cumulative = probabilities.double().cumsum(-1)
-        number = torch.rand(
-            1, generator=self._generator, dtype=torch.float64, device=probabilities.device
+    def next_draw(self, row: int) -> Draw:
+        """How its next token is drawn, from row number `row`; for one that is not greedy."""
+        sampling = self._sampling
+        # Of one random number: torch.multinomial draws one for each token of the vocabulary.
+        number = torch.rand((), generator=self._generator, dtype=torch.float64).item()
+        return Draw(
+            row,
+            sampling.temperature,
+            max(0.0, sampling.min_p),
+            max(0, sampling.top_k),
+            sampling.top_p,
+            number,
         )
-        return int(torch.searchsorted(cumulative, number * cumulative[-1], right=True))
-
-
-def _keep_min_p(logits: Tensor, p: float) -> Tensor:
-    """Keep the tokens at least `p` times as likely as the likeliest, whose logit is 0."""
-    return logits.masked_fill(logits < math.log(p), -torch.inf)
-
-
-def _keep_top_k(logits: Tensor, k: int) -> Tensor:
-    return logits.masked_fill(logits < logits.topk(k).values[-1], -torch.inf)
-
-
-def _keep_top_p(probabilities: Tensor, p: float) -> Tensor:
-    """Keep the smallest set of most likely tokens whose probabilities sum to at least `p`."""
-    ranked, order = _ranked(probabilities, p)
-    before = ranked.cumsum(-1) - ranked
-    within = before < p
-    # The first is kept always: `before` can be a rounding error there, and `p` is 0 in float32 where
-    # it is very small.
-    within[0] = True
-    kept = order[within]
-    return torch.zeros_like(probabilities).index_copy(0, kept, probabilities[kept])
-
-
-def _ranked(probabilities: Tensor, p: float) -> tuple[Tensor, Tensor]:
-    """The most likely tokens, which sum to `p` or are all, with their ids; the likeliest first."""
-    for count in _RANKED:
-        if count < len(probabilities):
-            ranked, order = probabilities.topk(count)
-            if ranked.sum() >= p:
-                return ranked, order
-    return probabilities.sort(descending=True)
 
 
 class Choices:
     """What can be chosen from the logits of a step, `[rows, vocabulary]`."""
 
     def __init__(self, logits: Tensor) -> None:
-        self._logits = logits
-        self._best: list[int] = logits.argmax(-1).tolist()
-        self._finite: list[bool] = logits.amax(-1).isfinite().tolist()
+        self._logits = logits.float()
+        best = logits.argmax(-1, keepdim=True)
+        self._best: list[int] = best.flatten().tolist()
+        self._finite: list[bool] = logits.gather(-1, best).isfinite().flatten().tolist()
 
     def choose(self, rows: Sequence[int], samplers: Sequence[Sampler]) -> list[int | ParrotError]:
         """The next token of each sampler, which has one of `rows`, or why there is none."""
         masks = self._masks(samplers)
-        return [
-            self._choose(row, sampler, masks.get(sampler))
-            for row, sampler in zip(rows, samplers, strict=True)
-        ]
+        chosen: list[int | ParrotError] = []
+        draws: dict[int, Draw] = {}
+        with ExitStack() as changes:
+            for place, (row, sampler) in enumerate(zip(rows, samplers, strict=True)):
+                choice = self._choose(row, sampler, masks.get(sampler), changes)
+                if isinstance(choice, Draw):
+                    draws[place] = choice
+                chosen.append(0 if isinstance(choice, Draw) else choice)
+            tokens = draw(self._logits, [*draws.values()]) if draws else []
+        for place, token in zip(draws, tokens, strict=True):
+            chosen[place] = token
+        return chosen
 
-    def _choose(self, row: int, sampler: Sampler, allowed: Tensor | None) -> int | ParrotError:
+    def _choose(
+        self, row: int, sampler: Sampler, allowed: Tensor | None, changes: ExitStack
+    ) -> int | Draw | ParrotError:
+        """What it chooses, or how it draws from its logits as they are until `changes` end."""
         if not self._finite[row]:
             return EngineError("the model computed logits that are not finite numbers")
         if sampler.takes_best:
             return self._best[row]
-        return sampler.forced[0] if sampler.forced else _draw(sampler, self._logits[row], allowed)
+        if sampler.forced:
+            return sampler.forced[0]
+        try:
+            if sampler.constraint is not None and allowed is not None:
+                sampler.constraint.check()
+            changes.enter_context(_changed(self._logits[row], sampler.penalties, allowed))
+            if sampler.greedy or allowed is not None:
+                best = int(self._logits[row].argmax())
+                if self._logits[row, best] == -torch.inf:
+                    return EngineError("there is no token that could come next")
+                if sampler.greedy:
+                    return best
+            return sampler.next_draw(row)
+        except ParrotError as error:
+            return error
+        except Exception as error:
+            return EngineError(f"sampling failed: {error}")
 
     def _masks(self, samplers: Sequence[Sampler]) -> dict[Sampler, Tensor]:
         """What their constraints allow, `[vocabulary]` each, where that is more than one token."""
@@ -181,15 +151,25 @@ class Choices:
         return dict(zip(constraints, allowed, strict=True))
 
 
-def _draw(sampler: Sampler, logits: Tensor, allowed: Tensor | None) -> int | ParrotError:
+@contextmanager
+def _changed(
+    logits: Tensor, penalties: "Penalties | None", allowed: Tensor | None
+) -> Iterator[None]:
+    """Logits `[vocabulary]` with their changes, which are few where nothing is forbidden, meanwhile."""
+    tokens = slice(None) if allowed is not None else penalties.tokens if penalties else None
+    if tokens is None:
+        yield
+        return
+    before = logits[tokens].clone()
     try:
-        if sampler.constraint is not None and allowed is not None:
-            sampler.constraint.check()
-        return sampler.draw(logits, allowed)
-    except ParrotError as error:
-        return error
-    except Exception as error:
-        return EngineError(f"sampling failed: {error}")
+        if penalties is not None:
+            penalties.apply(logits)
+        if allowed is not None:
+            # What is allowed is finite from here on, so that it can be told from what is not.
+            logits.clamp_(-_LARGEST, _LARGEST).masked_fill_(~allowed, -torch.inf)
+        yield
+    finally:
+        logits[tokens] = before
 
 
 class Penalties:
@@ -228,16 +208,23 @@ class Penalties:
             self._held.add(token)
             self._held_index = torch.cat((self._held_index, self._held_index.new_tensor([token])))
 
-    def apply(self, logits: Tensor) -> Tensor:
-        """`logits` `[vocabulary]` with every change, none of them infinite; the argument stays."""
-        changed = logits.clone()
+    def apply(self, logits: Tensor) -> None:
+        """Change the logits `[vocabulary]` of `tokens`; none becomes infinite."""
         if self._sampling.logit_bias:
-            _add(changed, self._sampling.logit_bias.keys(), self._sampling.logit_bias.values())
+            _add(logits, self._sampling.logit_bias.keys(), self._sampling.logit_bias.values())
         if self._held:
-            self._divide(changed)
+            self._divide(logits)
         if self._generated and self._penalizes_generated:
-            _add(changed, self._generated, map(self._penalty, self._generated.values()))
-        return changed.clamp_(-_LARGEST, _LARGEST)
+            _add(logits, self._generated, map(self._penalty, self._generated.values()))
+        tokens = self.tokens
+        logits[tokens] = logits[tokens].clamp(-_LARGEST, _LARGEST)
+
+    @property
+    def tokens(self) -> Tensor:
+        """Those whose logits it changes."""
+        generated = self._generated if self._penalizes_generated else ()
+        few = torch.tensor([*self._sampling.logit_bias, *generated], dtype=torch.long)
+        return torch.cat((few, self._held_index))
 
     @property
     def _penalizes_generated(self) -> bool:

@@ -97,9 +97,13 @@ class PrefillAhead:
                 self.used += sum(max(0, min(b, known) - a) for a, b in hint.unused)
                 hint.unused = [(max(a, known), b) for a, b in hint.unused if b > known]
 
-    def plan(self, rows: int) -> AheadWork | None:
-        """What can be computed beside the `rows` of a step's other work, in slots that nobody needs."""
-        most = -rows % TILE_ROWS if rows else _IDLE_ROWS
+    def plan(self, rows: int, budget: int) -> AheadWork | None:
+        """What can be computed beside the `rows` of a step's other work, in slots that nobody needs.
+
+        Args:
+            budget: tokens that an idle engine computes in a step at most.
+        """
+        most = -rows % TILE_ROWS if rows else min(_IDLE_ROWS, budget)
         for who, hint in list(islice(self._pending.items(), _PASSED_OVER if most else 0)):
             if self._stalled:
                 break

@@ -19,6 +19,7 @@ from time import monotonic
 from parrot_backend.engines.torch_engine.memory.kv_memory import Holding, KVMemory
 from parrot_backend.engines.torch_engine.memory.prefix_tree import common_length
 from parrot_backend.engines.torch_engine.schedule.ahead import TILE_ROWS, AheadWork, PrefillAhead
+from parrot_backend.engines.torch_engine.schedule.budget import PrefillBudget
 from parrot_backend.engines.torch_engine.schedule.sequence import Sequence, urgency
 
 # Computing fewer tokens twice costs less than the step that waiting for them takes.
@@ -66,10 +67,10 @@ class BatchScheduler:
     Args:
         memory: the KV memory that they share.
         max_batch: sequences that run at once.
-        prefill_budget: prompt tokens computed per step.
+        budget: prompt tokens computed per step.
     """
 
-    def __init__(self, memory: KVMemory, max_batch: int, prefill_budget: int) -> None:
+    def __init__(self, memory: KVMemory, max_batch: int, budget: PrefillBudget) -> None:
         self.ahead = PrefillAhead(memory)
         self._interactive_at = -math.inf
         self._alone_seconds = _ALONE_SECONDS
@@ -80,7 +81,7 @@ class BatchScheduler:
         self.shared = 0
         self._memory = memory
         self._max_batch = max_batch
-        self._prefill_budget = prefill_budget
+        self._budget = budget
 
     @property
     def busy(self) -> bool:
@@ -133,7 +134,8 @@ class BatchScheduler:
         """What is computed ahead beside a plan's works: nothing where any of them is a prompt."""
         if self.waiting or any(work.count > 1 for work in works):
             return None
-        return self.ahead.plan(sum(work.count + len(work.draft) for work in works))
+        rows = sum(work.count + len(work.draft) for work in works)
+        return self.ahead.plan(rows, self._budget.tokens)
 
     def _make_way(self) -> None:
         """Where the batch is full, who waits first takes the place of who runs with a lower priority.
@@ -151,7 +153,7 @@ class BatchScheduler:
         self._memory.release(holding, [])
 
     def _plan_all(self) -> list[Work]:
-        return self._plan_decodes(self.running) + self._plan_prefills(self._prefill_budget)
+        return self._plan_decodes(self.running) + self._plan_prefills(self._budget.tokens)
 
     def _count_time(self) -> None:
         """The last step's time is taken from what interactive ones may have alone, or adds to it."""
@@ -171,7 +173,7 @@ class BatchScheduler:
         if not any(sequence.interactive for sequence in (*self.running, *self.waiting)):
             return []
         works = self._plan_decodes([s for s in self.running if s.interactive])
-        works += self._plan_prefills(self._prefill_budget, interactive=True)
+        works += self._plan_prefills(self._budget.tokens, interactive=True)
         if not works:
             return []
         rest = [s for s in (*self.running, *self.waiting) if not s.interactive]
@@ -226,7 +228,7 @@ class BatchScheduler:
 
         What a grammar forces is as good as known, and has a budget like that of prompts.
         """
-        forced, guessed = self._prefill_budget, _ROWS_WITH_DRAFTS - len(works)
+        forced, guessed = self._budget.tokens, _ROWS_WITH_DRAFTS - len(works)
         for work in works:
             free = max(0, self._room(work.sequence))
             work.draft = work.sequence.forced(min(forced, free))

@@ -92,6 +92,10 @@ class Sequence:
         """The most tokens of a draft that can be accepted before the sequence is at its limit."""
         return self._limit - len(self.tokens) - 1
 
+    def bound(self, most: int) -> None:
+        """Let it have no more than so many tokens, prompt included."""
+        self._limit = min(self._limit, most)
+
     @property
     def tells_logits(self) -> bool:
         """Whether its client is told of every token's logits."""

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from parrot_backend.engines.base import EngineStats
 from parrot_backend.engines.torch_engine.choose.sampling import Choices
-from parrot_backend.engines.torch_engine.errors import KVMemoryError
 from parrot_backend.engines.torch_engine.forward.forward_pass import Chunk, StepModel
 from parrot_backend.engines.torch_engine.memory.kv_memory import KVMemory
 from parrot_backend.engines.torch_engine.schedule.batch_scheduler import BatchScheduler, Work
+from parrot_backend.engines.torch_engine.schedule.budget import PrefillBudget
 from parrot_backend.engines.torch_engine.schedule.sequence import Event, Sequence
 from parrot_backend.wire.errors import EngineError, ParrotError
 
@@ -65,7 +65,8 @@ class Stepper:
         model: computes the steps.
         memory: the slots of the model's cache.
         max_batch: sequences that run at once.
-        prefill_budget: prompt tokens computed per step.
+        prefill_budget: prompt tokens computed per step at most.
+        step_seconds: what a step should take, which may be reached by fewer; None for any time.
         prefill_ahead: whether what is expected is computed before it is asked for.
     """
 
@@ -76,12 +77,14 @@ class Stepper:
         *,
         max_batch: int,
         prefill_budget: int,
+        step_seconds: float | None = None,
         prefill_ahead: bool = True,
     ) -> None:
         self._model = model
         self.memory = memory
         self.max_batch = max_batch
-        self._scheduler = BatchScheduler(memory, max_batch, prefill_budget)
+        self._budget = PrefillBudget(prefill_budget, step_seconds)
+        self._scheduler = BatchScheduler(memory, max_batch, self._budget)
         self._prefills_ahead = prefill_ahead
         self._prefilled = 0
         self._generated = 0
@@ -130,7 +133,12 @@ class Stepper:
         )
 
     def add(self, sequence: Sequence) -> None:
-        """Queue a sequence, whose prompt the KV memory must be able to hold."""
+        """Queue a sequence, whose prompt the KV memory must be able to hold.
+
+        Its answer ends where the memory, or its tenant's share of it, does.
+        """
+        # The last token is told, and needs no room.
+        sequence.bound(self.memory.limit(sequence.kv_share) + 1)
         self._scheduler.add(sequence)
 
     def cancel(self, sequence: Sequence) -> None:
@@ -182,6 +190,7 @@ class Stepper:
             failure = EngineError(f"the forward pass failed: {error}")
             return [self._fail(work.sequence, failure) for work in works]
         times.append(perf_counter())
+        self._budget.learn(sum(len(chunk.tokens) for chunk in chunks), times[-1] - times[-2])
         if ahead is not None:
             self._scheduler.ahead.done(ahead)
         for work in works:
@@ -252,8 +261,6 @@ class Stepper:
             return sequence, turn.error
         if sequence.finished:
             self._scheduler.remove(sequence)
-        elif len(sequence.tokens) > (room := self.memory.limit(sequence.kv_share)):
-            return self._fail(sequence, too_long_for(room, len(sequence.tokens)))
         elif sequence.holding:
             self.memory.shorten(sequence.holding, sequence.computed)
         return sequence, sequence.tell()
@@ -271,14 +278,6 @@ class Stepper:
         sequence.finished = True
         self._scheduler.remove(sequence)
         return sequence, error
-
-
-def too_long_for(capacity: int, tokens: int) -> KVMemoryError:
-    """The error of a sequence for which the KV memory, or its tenant's share of it, is too small."""
-    return KVMemoryError(
-        f"{tokens} tokens need KV memory and the engine has room for {capacity} of a tenant's: "
-        "shorten the prompt, lower max_tokens, or give the engine more KV memory"
-    )
 
 
 def _chunk(work: Work) -> Chunk:

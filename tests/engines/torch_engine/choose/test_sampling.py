@@ -21,7 +21,7 @@ def choose_tokens(logits: torch.Tensor, samplers: list[Sampler]) -> list[Any]:
 
 def draws(sampling: Sampling, count: int = 2000, logits: torch.Tensor = LOGITS) -> Counter[int]:
     sampler = Sampler(sampling, CPU)
-    return Counter(sampler.draw(logits) for _ in range(count))
+    return Counter(choose_tokens(logits[None], [sampler])[0] for _ in range(count))
 
 
 def test_temperature_zero_is_the_most_likely_token() -> None:
@@ -74,7 +74,7 @@ def test_top_p_is_the_same_found_among_the_first_or_by_sorting() -> None:
         ranked, order = probabilities.double().sort(descending=True)
         kept = order[: int((ranked.cumsum(-1) < p).sum()) + 1]
         sampler = Sampler(Sampling(top_p=p, seed=1), CPU)
-        drawn = {sampler.draw(logits) for _ in range(300)}
+        drawn = {choose_tokens(logits[None], [sampler])[0] for _ in range(300)}
         assert drawn <= set(kept.tolist())
         assert len(drawn) > 1 or len(kept) == 1
 

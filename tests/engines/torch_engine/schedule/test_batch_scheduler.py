@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from parrot_backend.engines.base import Delta, Sampling
-from parrot_backend.engines.torch_engine.errors import KVMemoryError
 from parrot_backend.engines.torch_engine.schedule import batch_scheduler
+from parrot_backend.engines.torch_engine.schedule.budget import PrefillBudget
 
 Make = Callable[..., Any]
 
@@ -240,17 +240,27 @@ def test_a_prompt_does_not_start_where_those_that_run_need_the_memory(make_stepp
     assert [client.sequence.holding is None for client in clients] == [True, False, True, True]
 
 
-def test_a_generation_that_outgrows_the_memory_fails_with_numbers_and_alone(
+def test_an_answer_that_fills_the_memory_ends_there_and_the_others_go_on(
     make_stepper: Make, tiny_reference: Any
 ) -> None:
+    """As at the end of the context: the last token is told, and needs no room."""
     stepper = make_stepper(slots=64)
     big = stepper.add(prompt(1, 40), greedy(200))
     small = stepper.add(prompt(2, 10), greedy(20))
     stepper.run()
-    assert isinstance(big.last, KVMemoryError)
-    assert "65 tokens" in str(big.last)
-    assert "room for 64" in str(big.last)
+    assert [delta.finish_reason for delta in big.events][-1] == "length"
+    tiny_reference.check(big.prompt, big.tokens, 25)
     tiny_reference.check(small.prompt, small.tokens, 20)
+
+
+@pytest.mark.parametrize("length", [63, 64])
+def test_a_prompt_that_fills_the_memory_has_an_answer(
+    make_stepper: Make, tiny_reference: Any, length: int
+) -> None:
+    stepper = make_stepper(slots=64)
+    client = stepper.add(prompt(1, length), greedy(200))
+    stepper.run()
+    tiny_reference.check(client.prompt, client.tokens, 65 - length)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -331,12 +341,12 @@ def test_sequences_of_one_share_make_room_for_one_another(
         tiny_reference.check(client.prompt, client.tokens, 60)
 
 
-def test_an_answer_that_outgrows_its_share_ends_with_an_error(make_stepper: Make) -> None:
+def test_an_answer_that_fills_its_share_ends_there(make_stepper: Make, tiny_reference: Any) -> None:
     stepper = make_stepper(slots=400)
     client = stepper.add([5] * 90, greedy(60), tenant="small", kv_share=0.25)
     stepper.run()
-    assert isinstance(client.last, KVMemoryError)
-    assert "room for 100 of a tenant's" in client.last.message
+    assert client.last.finish_reason == "length"
+    tiny_reference.check(client.prompt, client.tokens, 11)
 
 
 def test_who_waits_for_its_share_takes_nobodys_place(make_stepper: Make) -> None:
@@ -414,7 +424,7 @@ def test_beside_what_somebody_waits_for_long_others_fill_up_a_tile(
         stepper.step()
         assert sum(len(client.tokens) for client in batch) - before == 5
     assert long.sequence.computed == 0
-    stepper.stepper._scheduler._prefill_budget = 512
+    stepper.stepper._scheduler._budget = PrefillBudget(512, None)
     stepper.step()
     assert long.sequence.computed == 96, "in chunks that another chat can wait for"
     stepper.run()

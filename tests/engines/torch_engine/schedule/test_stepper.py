@@ -112,10 +112,10 @@ def test_an_error_in_sampling_fails_its_own_request(
     bad = stepper.add([5, 6], Sampling(temperature=1.0, max_tokens=5))
     good = stepper.add([9, 8, 7, 6], greedy(10))
 
-    def broken(logits: torch.Tensor, allowed: torch.Tensor | None) -> int:
+    def broken(row: int) -> int:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr(bad.sequence.sampler, "draw", broken)
+    monkeypatch.setattr(bad.sequence.sampler, "next_draw", broken)
     stepper.run()
     assert isinstance(bad.last, EngineError)
     assert "out of luck" in str(bad.last)
