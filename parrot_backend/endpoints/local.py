@@ -14,6 +14,7 @@ from parrot_backend.endpoints.lengths import check_length
 from parrot_backend.endpoints.tool_calls import reader_of
 from parrot_backend.engines.base import Delta, Engine, EngineStats, GenerationRequest
 from parrot_backend.wire.errors import ParrotError, UnavailableError
+from parrot_backend.wire.parameters import OPENAI_DEFAULTS
 from parrot_backend.wire.text_protocol import LLMRequest, PromptRequest
 
 
@@ -54,7 +55,9 @@ class LocalEndpoint:
         prompt = await self._prompt(job.request, fitting=True)
         generation = GenerationRequest(
             prompt=prompt,
-            sampling=sampling_of(job.request, self.engine.model.generation_config),
+            sampling=sampling_of(
+                job.request, self.engine.model.generation_config or OPENAI_DEFAULTS
+            ),
             priority=job.priority,
             tenant=job.tenant,
             draft=job.draft,

@@ -27,14 +27,14 @@ class ModelCard:
     where that is known.
 
     A prompt of more than `longest_text` characters, where that is known, has more tokens than that.
-    Where a request does not say how to generate, `generation_config` does.
+    Where a request does not say how to generate, `generation_config` does; None where nobody tells.
     """
 
     name: str
     context_length: int | None
     quantization: str | None = None
     longest_text: int | None = None
-    generation_config: GenerationConfig = OPENAI_DEFAULTS
+    generation_config: GenerationConfig | None = OPENAI_DEFAULTS
 
     @property
     def fingerprint(self) -> str:

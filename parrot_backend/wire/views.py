@@ -171,7 +171,7 @@ class ModelView(WireModel):
     owned_by: str = "parrot"
     root: str | None = None
     max_model_len: int | None = None
-    generation_config: GenerationConfig
+    generation_config: GenerationConfig | None
 
 
 class ModelList(WireModel):

@@ -15,6 +15,7 @@ from parrot_backend.doctor.engine import (
     priority,
     siblings,
     tokens,
+    tools,
 )
 from parrot_backend.doctor.engine.patient import Patient, RefusedError
 from parrot_backend.doctor.findings import Finding
@@ -32,6 +33,7 @@ CHECKS: Mapping[str, tuple[Check, float]] = {
     "closed connections": (closing.check, 25),
     "token ids": (tokens.check_token_ids, 10),
     "grammars": (grammars.check, 30),
+    "tools": (tools.check, 30),
     "logprobs": (tokens.check_logprobs, 10),
     "greedy in a batch": (tokens.check_batching, 60),
     "slots": (load.check_slots, 60),

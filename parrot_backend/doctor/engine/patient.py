@@ -11,8 +11,9 @@ from typing import Any
 import httpx
 
 from parrot_backend.endpoints.upstream.client import Client
-from parrot_backend.endpoints.upstream.dialect import Dialect
+from parrot_backend.endpoints.upstream.dialect import Dialect, Tools
 from parrot_backend.endpoints.upstream.faults import error_in, quoted
+from parrot_backend.endpoints.upstream.tools import does_tools
 
 # Short words that most vocabularies have as one token, with the space before them.
 _TEXT = """
@@ -124,6 +125,10 @@ class Patient:
         """How many take the engine so long to read, within what fits easily."""
         most = min(4096, (self.context or 4096) // 3)
         return max(min(least, most), min(most, int(self.tokens_per_second * seconds)))
+
+    async def does_tools(self) -> Tools:
+        """Who can have tools called; see `endpoints.upstream.tools`."""
+        return await does_tools(self._client, self.model)
 
     async def chat(self, content: str, max_tokens: int = 1, **more: Any) -> Sample:
         """Ask one thing, greedily, and wait for the end.

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from parrot_backend.endpoints.base import EndpointState
 from parrot_backend.endpoints.process.backoff import Backoff
 from parrot_backend.endpoints.upstream.client import Client
+from parrot_backend.endpoints.upstream.lateness import Lateness
 from parrot_backend.endpoints.upstream.probing import trouble_of
 from parrot_backend.endpoints.upstream.recognize import Recognized, recognized
 from parrot_backend.endpoints.upstream.stream import Stream
@@ -25,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 _AGAIN_SECONDS = 0.5
 _MISSES = 2
+# Where our own event loop stood still for so long, it is not the server that did not answer in time.
+_LATE_SECONDS = 1.0
+_TRIES_WHEN_LATE = 5
 _LONGEST_DELAY = 10.0
 
 
@@ -115,7 +119,10 @@ class Health:
         Raises:
             UnavailableError: we are closed meanwhile.
         """
-        if self._known is not None and self._alive and (missed := await self._probed(self._known)):
+        if self._known is None or not self._alive:
+            return
+        missed = await self._probed(self._known)
+        if missed and self._alive:  # else somebody else who doubted has said so
             self._die(f"{why}; {missed}")
 
     def refuse(self, why: str) -> None:
@@ -200,7 +207,11 @@ class Health:
     async def _probe(self, known: Recognized) -> str | None:
         begun = time.monotonic()
         try:
-            missed = await trouble_of(self._client, known, lambda: self._heard_since(begun))
+            for _ in range(_TRIES_WHEN_LATE):
+                async with Lateness() as late:
+                    missed = await trouble_of(self._client, known, lambda: self._heard_since(begun))
+                if missed is None or late.seconds < _LATE_SECONDS:
+                    break
             if missed is None:
                 await self._polled()
         except Exception as error:  # a server can answer anything, and is watched on

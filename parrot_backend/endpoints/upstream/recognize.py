@@ -13,7 +13,7 @@ from parrot_backend.endpoints.upstream.faults import error_in, key_error, quoted
 from parrot_backend.endpoints.upstream.kinds import found_out, number
 from parrot_backend.engines.base import ModelCard
 from parrot_backend.wire.errors import EndpointLostError, EngineError, InvalidRequestError
-from parrot_backend.wire.parameters import OPENAI_DEFAULTS, GenerationConfig
+from parrot_backend.wire.parameters import GenerationConfig
 
 _MOST_NAMES = 20
 
@@ -133,8 +133,9 @@ def _chosen(
     return str(own[0]["id"]), own[0]
 
 
-def _generation_config(entry: Mapping[str, Any]) -> GenerationConfig:
+def _generation_config(entry: Mapping[str, Any]) -> GenerationConfig | None:
+    """How it generates where nobody says: another Parrot tells, others keep it for themselves."""
     try:
-        return GenerationConfig.model_validate(entry.get("generation_config") or {})
+        return GenerationConfig.model_validate(entry.get("generation_config"))
     except ValueError:
-        return OPENAI_DEFAULTS
+        return None

@@ -8,7 +8,7 @@ from parrot_backend.endpoints.base import Job
 from parrot_backend.endpoints.generation import grammar_of
 from parrot_backend.endpoints.tool_calls import reader_of
 from parrot_backend.endpoints.tool_grammar import must_call
-from parrot_backend.endpoints.upstream.dialect import Dialect
+from parrot_backend.endpoints.upstream.dialect import VLLM, Dialect
 from parrot_backend.endpoints.upstream.forms import form_of, refused
 from parrot_backend.engines.base import Delta
 from parrot_backend.engines.tool_format import as_plain_chat
@@ -27,6 +27,11 @@ EXTRAS = (
 )
 """What we add to a request without being asked for it."""
 
+_NO_TOOLS = "give it a model or a chat template that knows tools, or leave them out"
+_TOOLS_ADVICE = {
+    VLLM.name: 'start it with --structured-outputs-config \'{"backend": "guidance"}\', by which '
+    "Parrot has calls written, or with --enable-auto-tool-choice and its model's --tool-call-parser"
+}
 _KINDS = {"lark": "grammar", "regex": "regex", "json_schema": "json"}
 _PARAMETERS = (
     "max_tokens",
@@ -124,16 +129,18 @@ def _messages(messages: list[ChatMessage]) -> list[dict[str, Any]]:
 # Tools
 
 
+def tools_advice(dialect: Dialect) -> str:
+    """What to do where a server of this kind can have no tools called."""
+    return _TOOLS_ADVICE.get(dialect.name, _NO_TOOLS)
+
+
 def _with_tools(request: ChatRequest, dialect: Dialect) -> dict[str, Any]:
     if dialect.tools == "native":
         return _native_tools(request, dialect) | form_of(request, replace(dialect, styles=False))
     if dialect.tools != "ours" or dialect.structured != "structured_outputs":
-        raise refused(
-            "calling tools",
-            "tools",
-            dialect,
-            "give it a model or a chat template that knows tools, or leave them out",
-        )
+        if request.tool_choice == "none":  # and then it calls none
+            return {"messages": _messages(request.messages)} | form_of(request, dialect)
+        raise refused("calling tools", "tools", dialect, tools_advice(dialect))
     messages = as_plain_chat(request.messages, request.tools or ())
     grammar = grammar_of(request)
     form = {} if grammar is None else {"structured_outputs": {_KINDS[grammar.kind]: grammar.source}}

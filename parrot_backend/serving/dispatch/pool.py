@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from parrot_backend.endpoints.base import Job
+from parrot_backend.endpoints.base import Card, Job
 from parrot_backend.engines.base import Delta, ModelCard
 from parrot_backend.program.analysis import Expected
 from parrot_backend.serving.call import Call
@@ -85,7 +85,7 @@ class Pool:
     @property
     def max_tokens(self) -> int | None:
         """Of an answer to who says none."""
-        return self.seats[0].card.model.generation_config.max_tokens
+        return _most_tokens(self.seats[0].card)
 
     # Members
 
@@ -233,7 +233,7 @@ class Pool:
         named = {"model": card.model.name} if request.model != card.model.name else {}
         seeded = {"seed": ticket.seed} if ticket.seed is not None else {}
         request = request.model_copy(update=named | seeded)
-        most = request.max_tokens or card.model.generation_config.max_tokens
+        most = request.max_tokens or _most_tokens(card)
         answer = self._expected(call.rank.site, most)
         charge = partial(self.queue.policy.charge, call)
         meter = Meter(estimated_prompt(request), answer, charge)
@@ -350,3 +350,9 @@ class Pool:
         if attempt.ticket.attempt is attempt:
             # A circle: what is in it would be kept until the garbage collector comes by.
             attempt.ticket.attempt = None
+
+
+def _most_tokens(card: Card) -> int | None:
+    """Of an answer to who says none, where that is known."""
+    config = card.model.generation_config
+    return None if config is None else config.max_tokens

@@ -351,9 +351,10 @@ async def test_tools_are_ours_where_the_server_refuses_them() -> None:
             (call,) = assembled(piece for d in deltas for piece in d.tool_calls)
             assert (call.function.name, call.function.arguments) == ("weather", '{"city": "Paris"}')
             assert deltas[-1].finish_reason == "tool_calls"
-        assert len(server.jobs) == 3  # it is asked once
-        asked, first = server.jobs[:2]
+        assert len(server.jobs) == 4  # it is asked once, and whether it takes our grammar
+        asked, tried, first = server.jobs[:3]
         assert "tools" in asked.body
+        assert tried.body["structured_outputs"]["grammar"].startswith("%llguidance")
         assert "You may call one or more functions" in first.body["messages"][0]["content"]
         assert first.body["structured_outputs"]["grammar"].startswith("%llguidance")
 
@@ -543,6 +544,32 @@ async def test_llama_cpp_without_its_templates_refuses_tools_with_a_500() -> Non
         server.routes[CHAT] = answer
         with pytest.raises(InvalidRequestError, match="chat template that knows tools"):
             await deltas_of(endpoint, job(tools=[WEATHER]))
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+async def test_vllm_without_a_parser_has_tools_where_it_takes_our_grammar(status: int) -> None:
+    """Its xgrammar backend fails each such request with a 500, and is well otherwise."""
+
+    async def answer(asked: Asked) -> None:
+        if asked.body.get("stream"):
+            await hello(asked)
+        elif "tools" in asked.body:
+            await asked.json({"error": {"message": '"auto" needs --tool-call-parser'}}, 400)
+        else:
+            assert asked.body["structured_outputs"]["grammar"].startswith("%llguidance")
+            broken = {"error": {"message": "Internal server error"}}
+            await asked.json({"usage": {}} if status == 200 else broken, status)
+
+    async with kind_of_server("vllm") as server, upstream(server) as endpoint:
+        server.routes[CHAT] = answer
+        if status == 200:
+            assert text_of(await deltas_of(endpoint, job(tools=[WEATHER]))) == "Hello"
+        else:
+            with pytest.raises(InvalidRequestError, match="--structured-outputs-config") as told:
+                await deltas_of(endpoint, job(tools=[WEATHER]))
+            assert told.value.param == "tools"
+            chosen_none = job(tools=[WEATHER], tool_choice="none")
+            assert text_of(await deltas_of(endpoint, chosen_none)) == "Hello"
 
 
 # Slots of llama.cpp

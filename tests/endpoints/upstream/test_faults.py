@@ -248,6 +248,27 @@ async def half_forever(asked: Asked) -> None:
     await asyncio.sleep(60)
 
 
+@pytest.mark.parametrize("stalls", [1, 99])
+async def test_while_our_own_loop_stands_still_nobody_is_found_dead(
+    monkeypatch: pytest.MonkeyPatch, stalls: int
+) -> None:
+    """A timeout that passes meanwhile is no fault of the server's, unless it is always so."""
+    monkeypatch.setattr(probing, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(health, "_LATE_SECONDS", 0.3)
+    async with scripted() as server, upstream(server) as endpoint:
+        get, left = endpoint._client.get, [stalls]
+
+        async def late(*args: Any, **options: Any) -> Any:
+            if left[0]:
+                left[0] -= 1
+                asyncio.get_running_loop().call_soon(time.sleep, 0.6)
+            return await get(*args, **options)
+
+        monkeypatch.setattr(endpoint._client, "get", late)
+        await endpoint._health.doubt("it took long")
+        assert endpoint.state == ("ready" if stalls == 1 else "dead")
+
+
 async def test_one_that_dies_while_nothing_runs_is_found_dead() -> None:
     async with scripted() as server, upstream(server) as endpoint:
         begun = time.monotonic()
