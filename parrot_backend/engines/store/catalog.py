@@ -1,17 +1,18 @@
-"""Which models there are: bundled ones, in the user's cache, and local folders, GGUF files and hub ids.
+"""What the names of models mean: bundled ones, folders, GGUF files, and what other tools keep.
 
 Resolving a model that is already there imports nothing heavy and reads no weights.
 """
 
 import logging
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from parrot_backend import DEFAULT_MODEL
-from parrot_backend.engines.store.conversions import conversions, converted, find_gguf
+from parrot_backend.engines.store import hub, lm_studio, ollama
+from parrot_backend.engines.store.conversions import converted, find_gguf
 from parrot_backend.engines.store.folders import cache_folder, missing_files, turn
+from parrot_backend.engines.store.found import Found
 from parrot_backend.engines.store.generation_config import store_generation_config
 from parrot_backend.engines.store.wheel import GGUFWheel, ModelDownloadError, install
 from parrot_backend.wire.errors import InvalidRequestError, NotFoundError
@@ -22,16 +23,14 @@ __all__ = [
     "DEFAULT_MODEL",
     "BundledModel",
     "ModelDownloadError",
-    "ModelListing",
     "ResolvedModel",
-    "list_models",
+    "found_elsewhere",
+    "models_folder",
     "pull",
     "resolve_model",
 ]
 
 logger = logging.getLogger(__name__)
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +47,8 @@ class BundledModel:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelListing:
-    """A model as it stands here; `disk_bytes` is 0 until it is pulled."""
-
-    name: str
-    source: str
-    licence: str
-    download_bytes: int
-    disk_bytes: int
-    path: Path
-    pulled: bool
-
-
-@dataclass(frozen=True, slots=True)
 class ResolvedModel:
-    """What to load: `path` is a folder, a GGUF file or a hub id."""
+    """What to load: `path` is a folder, a GGUF file or the id of a repository on the hub."""
 
     name: str
     path: str
@@ -97,54 +83,60 @@ def models_folder() -> Path:
     return cache_folder() / "models"
 
 
-def list_models() -> list[ModelListing]:
-    """Every bundled model, pulled or not, and every GGUF file that was converted."""
-    return [_listing(model) for model in BUNDLED.values()] + _converted_listings()
-
-
 def pull(name: str = DEFAULT_MODEL) -> Path:
-    """Fetch, check and convert a bundled model unless it is there; a GGUF file is only converted.
+    """Have what `--model` takes by this name on this disk, ready to be loaded, and give its folder.
 
-    Processes take turns.
+    A bundled model is fetched unless it is there, one of the hub's as the hub has it now, and a GGUF
+    file is converted. Processes take turns.
 
     Raises:
-        NotFoundError: no bundled model has this name.
-        GGUFError: the GGUF file can't be converted.
-        ModelDownloadError: it can't be fetched, or what came is not what was published.
+        ParrotError: as `resolve_model`; or the GGUF file can't be converted.
     """
-    if name not in BUNDLED and (gguf := find_gguf(name)):
-        return converted(gguf)
-    if name not in BUNDLED:
-        known = ", ".join(BUNDLED)
-        raise NotFoundError(f"no bundled model or GGUF file is named '{name}'; there is: {known}")
-    folder = models_folder() / name
-    if missing_files(folder):
-        _pull_once(BUNDLED[name], folder)
-    _settle(BUNDLED[name], folder)
-    return folder
+    here = name in BUNDLED or os.path.exists(os.path.expanduser(name))
+    named = None if here else hub.hub_name(name)
+    place = hub.pulled(named) if named else Path(resolve_model(name).path)
+    gguf = find_gguf(place)
+    return converted(gguf) if gguf else place
 
 
 def resolve_model(model: str | None) -> ResolvedModel:
-    """What `--model` means: a bundled model (pulled if missing), a folder, a GGUF file, or a hub id.
+    """What `--model` means; a bundled model and a GGUF file of the hub's are fetched if missing.
 
     Raises:
         NotFoundError: it is none of these.
-        InvalidRequestError: it is a folder or file that holds no model, or several.
-        ModelDownloadError: a bundled model can't be fetched.
+        InvalidRequestError: it holds no model, or several.
+        ModelDownloadError: it has to be fetched and can't be.
     """
     name = DEFAULT_MODEL if model is None else model
     if name in BUNDLED:
-        return ResolvedModel(name, str(pull(name)))
+        return ResolvedModel(name, str(_pull_bundled(BUNDLED[name])))
     folder = os.path.expanduser(name)
     if os.path.exists(folder):
         return _local_model(Path(folder))
-    if _HUB_ID.fullmatch(name):
-        return ResolvedModel(name, name)
+    if kept := found_elsewhere(name):
+        return ResolvedModel(kept.name, str(kept.path))
+    if named := hub.hub_name(name):
+        return ResolvedModel(str(named), str(hub.fetched(named) if named.quant else named))
     raise NotFoundError(
-        f"no model '{name}': give the name of a bundled model ({', '.join(BUNDLED)}), a folder "
-        "with a Hugging Face model, a GGUF file, or a hub id (organization/name)",
+        f"no model '{name:.200}': give the name of a bundled model ({', '.join(BUNDLED)}), a folder "
+        "with a Hugging Face model, a GGUF file, a hub id (organization/name, with :QUANTIZATION for "
+        "one of its GGUF files), or what another tool keeps on this disk (ollama:NAME, "
+        "lmstudio:PUBLISHER/NAME)",
         code="model_not_found",
     )
+
+
+def found_elsewhere(name: str) -> Found | None:
+    """The model of another tool that a name with its prefix means.
+
+    Raises:
+        NotFoundError: the tool keeps no such model.
+        InvalidRequestError: what it keeps can't be used, or it is several.
+    """
+    for tool in (ollama, lm_studio):
+        if name.startswith(tool.PREFIX):
+            return tool.model_of(name.removeprefix(tool.PREFIX))
+    return None
 
 
 def _local_model(folder: Path) -> ResolvedModel:
@@ -158,10 +150,19 @@ def _local_model(folder: Path) -> ResolvedModel:
         )
     if missing := missing_files(folder):
         raise InvalidRequestError(
-            f"the folder '{folder}' is not a Hugging Face model, it lacks {', '.join(missing)}",
+            f"the folder '{folder}' is not a Hugging Face model, it lacks {', '.join(missing)}: copy "
+            "or fetch all of it again",
             code="not_a_model",
         )
     return ResolvedModel(folder.resolve().name, str(folder.resolve()))
+
+
+def _pull_bundled(model: BundledModel) -> Path:
+    folder = models_folder() / model.name
+    if missing_files(folder):
+        _pull_once(model, folder)
+    _settle(model, folder)
+    return folder
 
 
 def _pull_once(model: BundledModel, folder: Path) -> None:
@@ -178,30 +179,3 @@ def _settle(model: BundledModel, folder: Path) -> None:
         store_generation_config(model.generation_config, folder)
     except OSError as error:
         logger.warning("%s keeps its older defaults for sampling: %s", model.name, error)
-
-
-def _listing(model: BundledModel) -> ModelListing:
-    folder = models_folder() / model.name
-    pulled = not missing_files(folder)
-    return ModelListing(
-        name=model.name,
-        source=model.source.requirement,
-        licence=model.licence,
-        download_bytes=model.source.size,
-        disk_bytes=_size(folder) if pulled else 0,
-        path=folder,
-        pulled=pulled,
-    )
-
-
-def _converted_listings() -> list[ModelListing]:
-    return [
-        ModelListing(
-            Path(source.path).stem, source.path, "-", 0, _size(folder), folder, pulled=True
-        )
-        for source, folder in conversions()
-    ]
-
-
-def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir())

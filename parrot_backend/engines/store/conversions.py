@@ -13,6 +13,8 @@ from pathlib import Path
 from parrot_backend.engines import stages
 from parrot_backend.engines.store.folders import cache_folder, missing_files, turn, workshop
 from parrot_backend.engines.store.gguf import GGUFError, convert
+from parrot_backend.engines.store.gguf_header import is_gguf
+from parrot_backend.engines.store.quants import models_among
 
 logger = logging.getLogger(__name__)
 
@@ -29,23 +31,24 @@ class GGUFSource:
 
 
 def find_gguf(path: str | Path) -> Path | None:
-    """The GGUF file that `path` is, or the only one in a folder; None where there is none.
+    """The GGUF file that `path` is, or the only model in a folder; None where there is none.
 
-    A folder with a config.json is a Hugging Face model, whatever else is in it.
+    A folder with a config.json is a Hugging Face model, whatever else is in it. A link keeps its name:
+    what it leads to, as in the hub's cache, may have one that says nothing.
 
     Raises:
         GGUFError: the folder holds several, so that one has to be named.
     """
     place = Path(path).expanduser()
-    if place.suffix == ".gguf" and place.is_file():
-        return place.resolve()
+    if is_gguf(place):
+        return place.parent.resolve() / place.name
     if not place.is_dir() or (place / "config.json").exists():
         return None
-    files = sorted(place.glob("*.gguf"))
+    files = models_among([file.name for file in place.glob("*.gguf")])
     if len(files) > 1:
-        names = ", ".join(file.name for file in files)
+        names = ", ".join(files)
         raise GGUFError(f"the folder '{place}' holds {len(files)} GGUF files, name one: {names}")
-    return files[0].resolve() if files else None
+    return place.resolve() / files[0] if files else None
 
 
 def converted(gguf: Path) -> Path:

@@ -7,11 +7,13 @@ Imports nothing heavy.
 
 import contextlib
 import errno
+import fnmatch
+import json
 import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,6 +38,10 @@ _WANTED = {
         "vocab.json",
     ),
 }
+# Where weights are looked for, in this order; an index names the files that they are in.
+_INDEX = ".index.json"
+_HEADS = ("model.safetensors", "model.safetensors.index.json")
+_HEADS += ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
 class StoreError(UnavailableError):
@@ -56,13 +62,43 @@ def cache_folder() -> Path:
     return Path(override).expanduser() if override else platformdirs.user_cache_path("parrot")
 
 
-def missing_files(folder: Path) -> list[str]:
-    """What a folder lacks to be a Hugging Face model; empty if it is one."""
+def lacking(files: Iterable[str]) -> list[str]:
+    """What files of these names lack to be those of a Hugging Face model."""
+    names = list(files)
     return [
         what
         for what, patterns in _WANTED.items()
-        if not any(file.is_file() for pattern in patterns for file in folder.glob(pattern))
+        if not any(fnmatch.filter(names, pattern) for pattern in patterns)
     ]
+
+
+def missing_files(folder: Path) -> list[str]:
+    """What a folder lacks to be a whole Hugging Face model; empty if it is one."""
+    try:
+        names = {file.name for file in folder.iterdir() if file.is_file()}
+    except OSError:
+        names = set()
+    head = next((file for file in _HEADS if file in names), "")
+    shards = _shards(folder / head) if head.endswith(_INDEX) else set()
+    return lacking(names) + sorted(shards - names)
+
+
+def _shards(index: Path) -> set[str]:
+    """The files that a model's weights are in; whoever loads an index that is none says so."""
+    try:
+        told = json.loads(index.read_text(encoding="utf-8"))
+        return {str(file) for file in told["weight_map"].values()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return set()
+
+
+def bytes_in(place: Path) -> int:
+    """How much a file, or all in a folder, takes on the disk."""
+    size = 0
+    for file in place.rglob("*") if place.is_dir() else [place]:
+        with contextlib.suppress(OSError):  # another process has just moved it
+            size += file.stat().st_size if file.is_file() else 0
+    return size
 
 
 def why_unusable(error: OSError, place: Path) -> str:
@@ -127,10 +163,10 @@ def forget_unused(store: Path, unwanted: Callable[[Path], bool] = lambda _: Fals
             if time.time() - entry.stat().st_mtime < UNUSED_SECONDS and not unwanted(entry):
                 continue
             logger.info("removing %s, which is not used any more", entry)
-            _remove(entry)
+            remove(entry)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     """Whatever it is."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
@@ -142,11 +178,11 @@ def _remove(path: Path) -> None:
 def workshop(folder: Path) -> Iterator[Path]:
     """A folder to work in; what the block leaves in its `model` becomes `folder`, unless it fails."""
     staging = folder.with_name(f".{folder.name}.partial")
-    _remove(staging)
+    remove(staging)
     staging.mkdir(parents=True)
     try:
         yield staging
-        _remove(folder)
+        remove(folder)
         os.replace(staging / "model", folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

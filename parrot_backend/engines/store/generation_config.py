@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from parrot_backend.engines.store.conversions import converted, find_gguf
+from parrot_backend.engines.store.hub import fetched, hub_name
 from parrot_backend.wire.errors import InvalidRequestError
 from parrot_backend.wire.parameters import GenerationConfig
 
@@ -45,7 +46,7 @@ def generation_config(
 
     Raises:
         InvalidRequestError: a value can't be, or an overriding field does not count.
-        GGUFError, StoreError: the GGUF file can't be converted.
+        ParrotError: the model can't be had: see `hub.fetched`; or its GGUF file can't be converted.
     """
     check_override(override := override or {})
     told, where = ({}, "") if source == "vllm" else _read(model if source == "auto" else source)
@@ -128,24 +129,9 @@ def _read(model: str) -> tuple[dict[str, Any], str]:
 
 
 def _file(model: str) -> Path | None:
-    gguf = find_gguf(model)
-    folder = converted(gguf) if gguf else Path(model).expanduser()
-    if folder.exists():
-        return file if (file := folder / FILE).is_file() else None
-    return _from_hub(model)
-
-
-def _from_hub(model: str) -> Path | None:
-    """Where the hub can't be asked and nothing is cached, loading the model says so."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(model, FILE))
-    except EntryNotFoundError:
-        return None
-    except Exception as error:
-        logger.warning(
-            "%s has no %s that can be had: %s", model, FILE, str(error).partition("\n")[0]
-        )
-        return None
+    place = Path(model).expanduser()
+    if not place.exists() and (named := hub_name(model)):
+        place = fetched(named)
+    gguf = find_gguf(place)
+    file = (converted(gguf) if gguf else place) / FILE
+    return file if file.is_file() else None

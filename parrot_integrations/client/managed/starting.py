@@ -33,7 +33,7 @@ _OURS = {"PARROT_BASE_URL", "PARROT_MODEL", "PARROT_START_TIMEOUT", "PARROT_LING
 # Threads and their waits, which one script may have chosen for itself, and not for all who share.
 _ONE_SCRIPTS = ("OMP_", "GOMP_", "KMP_", "MKL_")
 # A backend is in another working folder than we are.
-_PATHS = ("PARROT_CACHE_DIR", "PARROT_API_KEYS", "HF_HOME", "HF_HUB_CACHE")
+_PATHS = ("PARROT_CACHE_DIR", "PARROT_API_KEYS", "HF_HOME", "HF_HUB_CACHE", "OLLAMA_MODELS")
 
 
 def named_model(model: str | None) -> str | None:

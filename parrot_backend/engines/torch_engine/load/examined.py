@@ -6,12 +6,14 @@ It takes seconds to import and to load, so that it is asked once: see `prepared.
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from parrot_backend.engines.store.safetensors_head import cut_off
 from parrot_backend.engines.torch_engine.errors import ModelLoadError
 from parrot_backend.engines.torch_engine.forward.cpu.llama import CpuLlama, fits_kernels, is_llama
 from parrot_backend.engines.torch_engine.forward.forward_pass import ForwardPass
@@ -78,6 +80,8 @@ def examine(path: str, quantization: Quantization | None = None) -> Examined:
         raise ModelLoadError(f"{path!r} is an encoder-decoder model: choose a decoder-only one")
     if quantization:
         check_int8(config)
+    if damaged := cut_off(Path(path)):
+        raise ModelLoadError(f"{path!r} can't be loaded: {damaged}; fetch it again")
     made = _load_tokenizer(path)
     tokenizer, model = Tokenizer.of(made), _load_weights(path, config)
     context_length = _context_length(path, config)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parrot_backend.engines.store.conversions import converted, find_gguf
-from parrot_backend.engines.store.folders import missing_files
+from parrot_backend.engines.store.folders import StoreError, missing_files
+from parrot_backend.engines.store.hub import fetched, hub_name
 from parrot_backend.engines.torch_engine.errors import ModelLoadError
 from parrot_backend.engines.torch_engine.forward.cpu.llama import FAMILY
 from parrot_backend.engines.torch_engine.load.loaded import LoadedModel, trim
@@ -22,8 +23,8 @@ def load_model(path: str, quantization: Quantization | None = None) -> LoadedMod
     """Load a model, to compute in float32, and its tokenizer.
 
     Args:
-        path: a Hugging Face folder, a GGUF file or a folder with one, or the id of a model on the
-            hub. A GGUF file is converted, and a Llama-like model prepared, once.
+        path: a Hugging Face folder, a GGUF file or a folder with one, or the name of a model on the
+            hub, which is fetched. A GGUF file is converted, and a Llama-like model prepared, once.
         quantization: "int8" computes in 8 bits, for Llama-like models; the first time its
             weights are rounded, and how good that is goes to the log.
 
@@ -36,62 +37,50 @@ def load_model(path: str, quantization: Quantization | None = None) -> LoadedMod
     return loaded
 
 
-def _loaded(path: str, quantization: Quantization | None) -> LoadedModel:
-    place = _local(path)
-    if place is not None and _is_llama(place):
-        return prepared(place, quantization, partial(_examined, path, quantization))
-    examined = _examined(path, quantization)
-    fetched = None if place is not None else _local(path)
-    if fetched is None or not examined.has_kernels:
-        return unprepared(examined)
-    return prepared(fetched, quantization, lambda: examined)
+def _loaded(folder: Path, quantization: Quantization | None) -> LoadedModel:
+    examined = partial(_examined, folder, quantization)
+    return prepared(folder, quantization, examined) if _is_llama(folder) else unprepared(examined())
 
 
-def _examined(path: str, quantization: Quantization | None) -> "Examined":
+def _examined(folder: Path, quantization: Quantization | None) -> "Examined":
     # It imports transformers, which takes longer than a start that does not.
     from parrot_backend.engines.torch_engine.load.examined import examine
 
-    return examine(path, quantization)
+    return examine(str(folder), quantization)
 
 
-def _folder(path: str) -> str:
-    """A Hugging Face folder or a hub id."""
+def _folder(path: str) -> Path:
+    """A Hugging Face folder on this disk."""
+    place = Path(path).expanduser()
     try:
-        gguf = find_gguf(path)
-        if gguf:
-            return str(converted(gguf))
+        if not place.exists() and (named := hub_name(path)):
+            place = fetched(named)
+        if gguf := find_gguf(place):
+            return converted(gguf)
+    except StoreError:
+        raise
     except ParrotError as error:
         raise ModelLoadError(error.message) from error
-    _check_folder(path)
-    return path
+    _check_folder(path, place)
+    return place
 
 
-def _check_folder(path: str) -> None:
-    folder = Path(path)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ModelLoadError(
-                f"{path!r} has no config.json: name the folder that holds the model's files"
-            )
-    elif folder.exists():
+def _check_folder(path: str, folder: Path) -> None:
+    if not folder.exists():
+        raise ModelLoadError(f"there is no folder {path!r}: check the path")
+    if not folder.is_dir():
         raise ModelLoadError(
             f"{path!r} is neither a folder nor a .gguf file: name the folder that holds the model"
         )
-    elif folder.is_absolute() or path.startswith((".", "~")):
-        raise ModelLoadError(f"there is no folder {path!r}: check the path")
-
-
-def _local(path: str) -> Path | None:
-    """The folder that a path names, or that a model of the hub was fetched to."""
-    if Path(path).is_dir():
-        return Path(path)
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = Path(snapshot_download(path, local_files_only=True))
-    except (OSError, ValueError):  # there is none, or it is no id
-        return None
-    return None if missing_files(folder) else folder
+    if not (folder / "config.json").is_file():
+        raise ModelLoadError(
+            f"{path!r} has no config.json: name the folder that holds the model's files"
+        )
+    if missing := missing_files(folder):
+        raise ModelLoadError(
+            f"{path!r} is not a whole model, it lacks {', '.join(missing)}: copy or fetch all of it "
+            "again"
+        )
 
 
 def _is_llama(folder: Path) -> bool:

@@ -99,15 +99,21 @@ def _convert(
     install(model, rounded)
     quality = Quality(before, perplexity(CpuLlama.of(model), shapes, text), len(text))
     if file is not None:
-        _keep(rounded, quality, file)
+        _keep(rounded, quality, _source(model), file)
     return quality
 
 
-def _keep(rounded: dict[str, Tensor], quality: Quality, file: Path) -> None:
+def _source(model: Any) -> str:
+    """The folder that transformers loaded it from, by which the store finds what was made of it."""
+    return str(Path(model.config._name_or_path).resolve())
+
+
+def _keep(rounded: dict[str, Tensor], quality: Quality, source: str, file: Path) -> None:
     """They took minutes: where they can't be kept they are used all the same."""
     partial = file.with_suffix(".partial")
+    metadata = {"quality": json.dumps(asdict(quality)), "source": source}
     try:
-        save_file(rounded, partial, metadata={"quality": json.dumps(asdict(quality))})
+        save_file(rounded, partial, metadata=metadata)
         os.replace(partial, file)
     except (OSError, SafetensorError) as error:
         logger.warning("the weights in int8 can't be kept, each start rounds them: %s", error)

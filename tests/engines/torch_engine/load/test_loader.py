@@ -62,7 +62,8 @@ def test_a_folder_that_holds_no_model(tmp_path: Path) -> None:
 
 def test_an_unknown_hub_id(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert "no model at 'nobody/nothing'" in refusal("nobody/nothing")
+    told = refusal("nobody/nothing")
+    assert told.startswith("'nobody/nothing' is not whole on this disk, and HF_HUB_OFFLINE")
 
 
 def test_a_configuration_that_is_not_json(folder: Path) -> None:
@@ -78,7 +79,7 @@ def test_an_unknown_architecture(folder: Path) -> None:
 def test_no_tokenizer(folder: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         (folder / name).unlink(missing_ok=True)
-    assert "has no tokenizer" in refusal(folder)
+    assert "is not a whole model, it lacks tokenizer (tokenizer.json, " in refusal(folder)
 
 
 def test_no_chat_template(folder: Path) -> None:
@@ -88,13 +89,21 @@ def test_no_chat_template(folder: Path) -> None:
 
 def test_no_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    assert "causal language model" in refusal(folder)
+    assert "is not a whole model, it lacks weights (*.safetensors " in refusal(folder)
 
 
 def test_weights_that_are_cut_off(folder: Path) -> None:
     weights = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    assert "causal language model" in refusal(folder)
+    told = f"model.safetensors has {len(weights) // 2:,} of {len(weights):,} bytes; fetch it again"
+    assert told in refusal(folder)
+
+
+def test_a_shard_that_is_missing(folder: Path) -> None:
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (folder / "model.safetensors").rename(folder / "model-1.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "it lacks model-2.safetensors: copy or fetch" in refusal(folder)
 
 
 def test_no_context_length(folder: Path) -> None:

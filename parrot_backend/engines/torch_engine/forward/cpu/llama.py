@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from parrot_backend.engines.store.outlook import FAST
 from parrot_backend.engines.torch_engine.forward.cpu.batch_attention import CpuAttention
 from parrot_backend.engines.torch_engine.forward.cpu.layer import (
     Buffers,
@@ -33,7 +34,7 @@ from parrot_backend.engines.torch_engine.memory.kv_cache import KVCache
 _PADDING = 4
 
 
-FAMILY = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+FAMILY = FAST
 
 
 def is_llama(config: Any) -> bool:
