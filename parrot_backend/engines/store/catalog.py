@@ -133,9 +133,10 @@ def found_elsewhere(name: str) -> Found | None:
         NotFoundError: the tool keeps no such model.
         InvalidRequestError: what it keeps can't be used, or it is several.
     """
-    for tool in (ollama, lm_studio):
-        if name.startswith(tool.PREFIX):
-            return tool.model_of(name.removeprefix(tool.PREFIX))
+    if name.startswith(ollama.PREFIX):
+        return ollama.model_of(name.removeprefix(ollama.PREFIX))
+    if name.startswith(lm_studio.PREFIX):
+        return lm_studio.model_of(name.removeprefix(lm_studio.PREFIX))
     return None
 
 

@@ -40,8 +40,12 @@ _WANTED = {
 }
 # Where weights are looked for, in this order; an index names the files that they are in.
 _INDEX = ".index.json"
-_HEADS = ("model.safetensors", "model.safetensors.index.json")
-_HEADS += ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_HEADS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 
 
 class StoreError(UnavailableError):

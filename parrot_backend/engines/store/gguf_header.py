@@ -157,7 +157,7 @@ class _Head:
         return int(offset + numbers // in_block * size)
 
     def _array(self) -> int:
-        kind, length = self._number("I"), self._number("Q")
+        kind, length = self._number("I"), int(self._number("Q"))
         if kind == _TEXT:
             for _ in range(length):
                 self._skip(self._number("Q"))

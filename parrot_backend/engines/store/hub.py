@@ -234,7 +234,7 @@ def _wanted(name: HubName, files: Mapping[str, int]) -> tuple[str | None, list[s
 def _downloaded(repository: str, files: Sequence[str], size: int) -> Path:
     """The folder that has these files in it; a folder with weights has the rest too."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
     is_small = [any(fnmatch.fnmatch(file, form) for form in _SMALL) for file in files]
