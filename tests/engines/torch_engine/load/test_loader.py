@@ -18,9 +18,11 @@ from transformers import (
     T5Config,
 )
 
+from parrot_backend.engines.store.generation_config import FILE, generation_config
 from parrot_backend.engines.torch_engine.errors import ModelLoadError
 from parrot_backend.engines.torch_engine.load.loader import load_model
 from parrot_backend.engines.torch_engine.memory.kv_cache import LayerShape
+from tests.engines.store.places import in_hub_cache
 
 Make = Callable[[Any], str]
 
@@ -58,6 +60,17 @@ def test_a_file(tmp_path: Path) -> None:
 
 def test_a_folder_that_holds_no_model(tmp_path: Path) -> None:
     assert "no config.json" in refusal(tmp_path)
+
+
+def test_a_model_in_the_hub_s_cache_is_loaded_without_the_hub(
+    tiny_path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    files = {file.name: file.read_bytes() for file in Path(tiny_path).iterdir()}
+    in_hub_cache(tmp_path, "org/tiny", files | {FILE: b'{"top_k": 7, "eos_token_id": 0}'})
+    assert load_model("org/tiny").forward.vocabulary == 258
+    assert generation_config("org/tiny").top_k == 7
 
 
 def test_an_unknown_hub_id(monkeypatch: pytest.MonkeyPatch) -> None:

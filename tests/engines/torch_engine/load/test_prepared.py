@@ -17,6 +17,8 @@ from transformers import LlamaConfig, Qwen2Config, Qwen3Config
 
 from parrot_backend.engines.base import GenerationRequest, Sampling
 from parrot_backend.engines.store import folders
+from parrot_backend.engines.store.kept import kept, made_of
+from parrot_backend.engines.store.removing import remove_model
 from parrot_backend.engines.torch_engine import TorchEngine, worker
 from parrot_backend.engines.torch_engine.forward.cpu.llama import CpuLlama
 from parrot_backend.engines.torch_engine.forward.forward_pass import Chunk, ForwardPass, StepModel
@@ -117,6 +119,21 @@ def test_int8_is_kept_as_well(
     assert first.quantization == second.quantization == "int8"
     assert torch.equal(logits(first.forward, first), logits(second.forward, second))
     assert caplog.text.count("perplexity") == 2
+
+
+def test_the_store_finds_what_was_made_of_a_model(tiny_path: str, store: Path) -> None:
+    """As `parrot models` lists and removes it."""
+    load_model(tiny_path)
+    load_model(tiny_path, "int8")
+    made = made_of(Path(tiny_path), kept())
+    assert sorted(str(path.relative_to(store).parent) for path in made) == [
+        "int8",
+        "prepared",
+        "prepared",
+    ]
+    remove_model(tiny_path)
+    assert kept() == {}
+    assert Path(tiny_path, "config.json").exists()
 
 
 @pytest.mark.parametrize("name", ["norm.npy", "layers.down.panels.npy", "tokenizer.json"])
