@@ -14,6 +14,7 @@ from parrot_backend.engines.store.conversions import converted, find_gguf
 from parrot_backend.engines.store.folders import cache_folder, missing_files, turn
 from parrot_backend.engines.store.found import Found
 from parrot_backend.engines.store.generation_config import store_generation_config
+from parrot_backend.engines.store.hub_fetching import fetched, pulled
 from parrot_backend.engines.store.wheel import GGUFWheel, ModelDownloadError, install
 from parrot_backend.wire.errors import InvalidRequestError, NotFoundError
 from parrot_backend.wire.parameters import OPENAI_DEFAULTS, GenerationConfig
@@ -94,7 +95,7 @@ def pull(name: str = DEFAULT_MODEL) -> Path:
     """
     here = name in BUNDLED or os.path.exists(os.path.expanduser(name))
     named = None if here else hub.hub_name(name)
-    place = hub.pulled(named) if named else Path(resolve_model(name).path)
+    place = pulled(named) if named else Path(resolve_model(name).path)
     gguf = find_gguf(place)
     return converted(gguf) if gguf else place
 
@@ -116,7 +117,7 @@ def resolve_model(model: str | None) -> ResolvedModel:
     if kept := found_elsewhere(name):
         return ResolvedModel(kept.name, str(kept.path))
     if named := hub.hub_name(name):
-        return ResolvedModel(str(named), str(hub.fetched(named) if named.quant else named))
+        return ResolvedModel(str(named), str(fetched(named) if named.quant else named))
     raise NotFoundError(
         f"no model '{name:.200}': give the name of a bundled model ({', '.join(BUNDLED)}), a folder "
         "with a Hugging Face model, a GGUF file, a hub id (organization/name, with :QUANTIZATION for "

@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from parrot_backend.engines.store.conversions import converted, find_gguf
-from parrot_backend.engines.store.hub import fetched, hub_name
+from parrot_backend.engines.store.hub import hub_name
+from parrot_backend.engines.store.hub_fetching import fetched
 from parrot_backend.wire.errors import InvalidRequestError
 from parrot_backend.wire.parameters import GenerationConfig
 
@@ -46,7 +47,7 @@ def generation_config(
 
     Raises:
         InvalidRequestError: a value can't be, or an overriding field does not count.
-        ParrotError: the model can't be had: see `hub.fetched`; or its GGUF file can't be converted.
+        ParrotError: the model can't be had: see `hub_fetching`; or its GGUF file can't be converted.
     """
     check_override(override := override or {})
     told, where = ({}, "") if source == "vllm" else _read(model if source == "auto" else source)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from parrot_backend.engines.store.conversions import converted, find_gguf
 from parrot_backend.engines.store.folders import StoreError, missing_files
-from parrot_backend.engines.store.hub import fetched, hub_name
+from parrot_backend.engines.store.hub import hub_name
+from parrot_backend.engines.store.hub_fetching import fetched
 from parrot_backend.engines.torch_engine.errors import ModelLoadError
 from parrot_backend.engines.torch_engine.forward.cpu.llama import FAMILY
 from parrot_backend.engines.torch_engine.load.loaded import LoadedModel, trim
