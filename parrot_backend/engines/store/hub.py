@@ -6,7 +6,7 @@ A name is a repository's id, with the quantization behind a colon where it has G
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,8 @@ def removed(repository: str) -> int:
     if not meant:
         return 0
     revisions = [revision.commit_hash for each in meant for revision in each.revisions]
-    strategy = cache.delete_revisions(*revisions)
+    # It looks for commits, which another repository with the same history has as well.
+    strategy = replace(cache, repos=frozenset(meant)).delete_revisions(*revisions)
     strategy.execute()
     return int(strategy.expected_freed_size)
 

@@ -204,15 +204,17 @@ def test_another_tool_s_files_are_never_removed(home: Path, tool: str) -> None:
     assert not folder.exists()
 
 
-def test_a_model_of_the_hub_s_is_removed_as_the_hub_does_it(home: Path) -> None:
+@pytest.mark.parametrize("copies", [1, 8])
+def test_a_model_of_the_hub_s_is_removed_as_the_hub_does_it(home: Path, copies: int) -> None:
+    """Also beside others with the same commits, as copies of a repository have them."""
     folder = in_hub_cache(home / "hub", "org/a", whole_model())
-    other = in_hub_cache(home / "hub", "org/b", whole_model())
+    others = [in_hub_cache(home / "hub", f"org/b{n}", whole_model()) for n in range(copies)]
     entry = put_prepared(home / "cache", folder.resolve())
     size = sum(map(len, whole_model().values())) + bytes_in(entry)
     assert remove_model("org/a").bytes == size
     assert not (home / "hub" / "models--org--a").exists()
     assert not entry.exists()
-    assert other.exists()
+    assert all(other.exists() for other in others)
     with pytest.raises(NotFoundError, match="no model 'org/a' is kept here"):
         remove_model("org/a")
 
