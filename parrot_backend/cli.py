@@ -155,6 +155,8 @@ def _specs(args: argparse.Namespace) -> "list[EngineSpec]":
     specs += read_specs(args.engines) if args.engines else []
     if not specs and not _wants_ours(args):
         specs.append(engine_by_itself(args.model, Machine.this(), args.behind))
+    elif args.model is not None and not args.engines and [s.kind for s in specs] == ["upstream"]:
+        specs = [specs[0].model_copy(update={"models": (args.model,)})]
     elif not specs or args.model is not None:
         specs.insert(0, spec_of(f"parrot:{args.model or DEFAULT_MODEL}"))
     if args.behind and not any(spec.kind == "vllm" and spec.arguments for spec in specs):
@@ -307,7 +309,8 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     add(
         "--model",
         help="bundled model, folder, GGUF file, hub id (with :QUANTIZATION for one of its GGUF files), "
-        f"ollama:NAME or lmstudio:PUBLISHER/NAME (default: {DEFAULT_MODEL})",
+        f"ollama:NAME or lmstudio:PUBLISHER/NAME (default: {DEFAULT_MODEL}); beside one "
+        "--engine http://HOST:PORT, which of that server's models",
     )
     add(
         "--engine",

@@ -216,6 +216,21 @@ def test_what_only_our_engine_understands_is_a_wish_for_it(monkeypatch, argument
     assert [spec.engine for spec in cli._specs(args)] == [engine]
 
 
+def specs_of(*arguments):
+    args = cli._parser().parse_args(["serve", *arguments], argparse.Namespace(behind=[]))
+    return [(spec.engine, spec.models) for spec in cli._specs(args)]
+
+
+def test_a_model_beside_the_only_url_is_that_servers(tmp_path):
+    url, ours = ["--engine", "http://h"], ("parrot:m", None)
+    assert specs_of(*url, "--model", "m") == [("http://h", ("m",))]
+    both = ["--engine", "http://i", *url, "--model", "m"]
+    assert specs_of(*both) == [ours, ("http://i", None), ("http://h", None)]
+    (tmp_path / "engines.yaml").write_text("engines: [{engine: 'http://h'}]")
+    file = ["--engines", str(tmp_path / "engines.yaml")]
+    assert specs_of(*file, "--model", "m") == [ours, ("http://h", None)]
+
+
 def test_a_key_stays_out_of_what_is_told(tmp_path):
     result = parrot(
         *("serve", "--port", "0", "--engine", "http://127.0.0.1:1"),

@@ -12,7 +12,7 @@ def add_doctor(commands: Any) -> None:
     )
     add = parser.add_argument
     add("url", nargs="?", metavar="URL", help="an engine; without one, the installation is checked")
-    add("--model", metavar="NAME", help="which of the engine's models (default: its first)")
+    add("--model", metavar="NAME", help="which of the engine's models (default: its only one)")
     keys = parser.add_mutually_exclusive_group()
     keys.add_argument(
         "--api-key-env", metavar="NAME", help="the variable with the engine's API key"

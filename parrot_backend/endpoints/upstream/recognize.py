@@ -128,7 +128,9 @@ def _chosen(
     roots = {entry.get("root") or entry["id"] for entry in own}
     if len(roots) > 1:
         raise InvalidRequestError(
-            f"{place} serves several models: name one of {listed}", param="model"
+            f"{place} serves several models: name one with --model, or some by `models` in the file of "
+            f"--engines: {listed}",
+            param="model",
         )
     return str(own[0]["id"]), own[0]
 

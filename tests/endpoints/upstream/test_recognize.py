@@ -135,7 +135,7 @@ async def test_the_context_of_ollama_is_what_the_model_gets_and_not_what_it_coul
     ("model", "words"),
     [
         ("other", "does not serve 'other'; it serves: one, two"),
-        (None, "serves several models: name one of one, two"),
+        (None, "serves several models: name one with --model, .* --engines: one, two"),
     ],
 )
 async def test_the_model_has_to_be_there_and_to_be_one(model: str | None, words: str) -> None:
