@@ -170,7 +170,7 @@ def test_engines_that_cannot_be_had_are_a_line_each_and_a_code(tmp_path):
     assert "Traceback" not in result.stderr
     told = result.stderr
     assert "nothing answers at 127.0.0.1:1" in told
-    assert "engine 'two': api_key_env: the variable that it names is not set" in told
+    assert "engine 'two': api_key_env: the variable NO_SUCH_KEY is not set" in told
     assert "vLLM is not installed: pip install 'parrot-integrations[vllm]'" in told
 
 

@@ -85,13 +85,13 @@ def test_of_several_those_that_cannot_be_made_are_told_and_left_out(caplog):
     (member,) = members_of([WITHOUT, spec_of("parrot:m")], Making())
     assert member.name == "parrot"
     assert caplog.messages == [
-        "engine 'without': api_key_env: the variable that it names is not set or empty"
+        "engine 'without': api_key_env: the variable NO_SUCH_KEY is not set or empty"
     ]
 
 
 def test_where_none_can_be_made_all_is_said(caplog):
     with pytest.raises(
-        InvalidRequestError, match="'b': api_key_env: the variable that it names is not set"
+        InvalidRequestError, match="'b': api_key_env: the variable NO_SUCH_KEY is not set"
     ):
         members_of([WITHOUT, WITHOUT.model_copy(update={"name": "b"})], Making())
     assert len(caplog.messages) == 1

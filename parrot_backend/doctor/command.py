@@ -1,6 +1,7 @@
 """The command `parrot doctor`."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ def add_doctor(commands: Any) -> None:
     add("--model", metavar="NAME", help="which of the engine's models (default: its only one)")
     keys = parser.add_mutually_exclusive_group()
     keys.add_argument(
-        "--api-key-env", metavar="NAME", help="the variable with the engine's API key"
+        "--api-key-env",
+        metavar="NAME",
+        help="the variable with the engine's API key (default: PARROT_ENGINE_API_KEY)",
     )
     keys.add_argument(
         "--api-key-file", type=Path, metavar="FILE", help="the file with the engine's API key"
@@ -29,5 +32,8 @@ def add_doctor(commands: Any) -> None:
 def _doctor(args: argparse.Namespace) -> None:
     """What it needs is imported by those who ask for it."""
     from parrot_backend.doctor.telling import tell
+    from parrot_backend.endpoints.upstream.address import KEY_VARIABLE
 
+    if args.api_key_file is None and args.api_key_env is None and os.environ.get(KEY_VARIABLE):
+        args.api_key_env = KEY_VARIABLE
     tell(args)

@@ -1,10 +1,14 @@
 """The key of an upstream, from the variable or the file that was named for it."""
 
 import os
+import re
 from pathlib import Path
 
 from parrot_backend.endpoints.upstream.address import Secret
 from parrot_backend.wire.errors import InvalidRequestError
+
+_PLAIN_NAME = re.compile(r"[A-Z][A-Z0-9]{,15}(_[A-Z0-9]{1,16})*")
+"""Words in capitals: keys have both cases, or are longer in one piece."""
 
 
 def read_key(
@@ -15,7 +19,7 @@ def read_key(
     """The key that is in a variable or a file; None where neither is named.
 
     What is wrong is told by the field's name: where a variable or a file is expected, some write the
-    key itself, and no error is to repeat it.
+    key itself, and no error is to repeat it. Only a variable that can't be one is told as well.
 
     Args:
         variable: the name of a variable of the environment.
@@ -28,7 +32,8 @@ def read_key(
     if variable is not None:
         where, text = fields[0], os.environ.get(variable, "").strip()
         if not text:
-            raise InvalidRequestError(f"{where}: the variable that it names is not set or empty")
+            named = variable if _PLAIN_NAME.fullmatch(variable) else "that it names"
+            raise InvalidRequestError(f"{where}: the variable {named} is not set or empty")
     elif file is not None:
         where, text = fields[1], _only_word_of(file.expanduser(), fields[1])
     else:

@@ -1,15 +1,16 @@
 """What engines are called that have no name of their own, and whose key is where."""
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from parrot_backend.endpoints.specs import EngineSpec, twice_in
+from parrot_backend.endpoints.upstream.address import KEY_VARIABLE
 from parrot_backend.wire.errors import InvalidRequestError
 
-KEY_VARIABLE = "PARROT_ENGINE_API_KEY"
-"""Has the key of the only engine that is a URL, where nothing else says where it is."""
+logger = logging.getLogger(__name__)
 
 
 def named(specs: Sequence[EngineSpec]) -> list[EngineSpec]:
@@ -59,7 +60,16 @@ def _check_aliases(specs: Sequence[EngineSpec]) -> None:
 def with_key(specs: Sequence[EngineSpec], environment: Mapping[str, str]) -> list[EngineSpec]:
     """The engines; `PARROT_ENGINE_API_KEY` is the key of the only URL, unless it has one of its own."""
     upstreams = [spec for spec in specs if spec.kind == "upstream"]
-    if not environment.get(KEY_VARIABLE) or len(upstreams) != 1:
+    if not environment.get(KEY_VARIABLE) or not upstreams:
+        return list(specs)
+    if len(upstreams) > 1:
+        if not all(spec.api_key_env or spec.api_key_file for spec in upstreams):
+            logger.warning(
+                "%s is the key of an only URL, and none of these %d gets it: name each one's by "
+                "api_key_env or api_key_file in the file of --engines",
+                KEY_VARIABLE,
+                len(upstreams),
+            )
         return list(specs)
     return [
         spec.model_copy(update={"api_key_env": KEY_VARIABLE})

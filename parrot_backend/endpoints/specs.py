@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from parrot_backend.endpoints.keys import read_key
-from parrot_backend.endpoints.upstream.address import Secret
+from parrot_backend.endpoints.upstream.address import KEY_PLACES, Secret
 from parrot_backend.endpoints.vllm.command import check_arguments
 from parrot_backend.wire.errors import InvalidRequestError, ParrotError
 from parrot_backend.wire.messages import Name
@@ -43,9 +43,7 @@ def _url(text: str) -> str:
     if (parts := _parts(text)) is None:
         raise ValueError(f"it is no URL: {_FORMS}")
     if "@" in text:
-        raise ValueError(
-            "a URL has no key or password in it: give it by api_key_env or api_key_file"
-        )
+        raise ValueError(f"a URL has no key or password in it: {KEY_PLACES}")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"it is no engine: {_FORMS}")
     if parts.query or parts.fragment or re.search(r"\s", text):

@@ -86,12 +86,16 @@ def test_a_key_comes_from_a_variable_or_a_file_and_is_told_nowhere(capsys, monke
     with served(FaultyEngine(key="sesame-open")) as url:
         code, _, err = doctor(capsys, url)
         assert code == 1
-        assert "key" in err
+        assert "put it into PARROT_ENGINE_API_KEY" in err
         code, _, err = doctor(capsys, url, "--api-key-env", "sesame-not-set")
         assert code == 1
         assert "--api-key-env: the variable that it names is not set or empty" in err
         assert "sesame" not in err
-        for where in (["--api-key-env", "THE_KEY"], ["--api-key-file", str(tmp_path / "key")]):
+        monkeypatch.setenv("PARROT_ENGINE_API_KEY", "sesame-wrong")
+        in_file = ["--api-key-file", str(tmp_path / "key")]
+        for where in (["--api-key-env", "THE_KEY"], in_file, []):
+            if not where:
+                monkeypatch.setenv("PARROT_ENGINE_API_KEY", "sesame-open")
             code, out, err = doctor(capsys, url, "--quick", *where)
             assert code == 0
             assert "sesame" not in out + err

@@ -55,8 +55,8 @@ def test_a_password_in_a_url_is_refused():
     with pytest.raises(InvalidRequestError) as told:
         spec_of("http://me:hunter2@host")
     assert told.value.message == (
-        "--engine http:...: engine: a URL has no key or password in it: give it by api_key_env or "
-        "api_key_file"
+        "--engine http:...: engine: a URL has no key or password in it: put it into "
+        "PARROT_ENGINE_API_KEY, or name it by api_key_env or api_key_file in the file of --engines"
     )
 
 
@@ -148,8 +148,9 @@ def test_a_key_that_is_not_there_is_said(tmp_path, content, said):
 
 
 @pytest.mark.parametrize("field", ["api_key_env", "api_key_file"])
-def test_a_key_where_its_place_is_wanted_is_not_repeated(field):
-    spec = checked({"engine": f"{URL}/sk-SECRET", "name": "cloud", field: "gsk_SECRETabc123"}, "")
+@pytest.mark.parametrize("key", ["gsk_SECRETabc123", "SECRETABCDEFGHIJKLMN234567", "SECRET_abc"])
+def test_a_key_where_its_place_is_wanted_is_not_repeated(field, key):
+    spec = checked({"engine": f"{URL}/sk-SECRET", "name": "cloud", field: key}, "")
     with pytest.raises(InvalidRequestError, match=f"^engine 'cloud': {field}: ") as told:
         spec.key()
     assert "SECRET" not in told.value.message
@@ -162,15 +163,21 @@ def test_a_key_that_no_header_can_carry_is_told_by_its_field(monkeypatch):
     assert "SÉCRET" not in told.value.message
 
 
-def test_the_only_url_has_the_key_of_the_environment():
+def test_the_only_url_has_the_key_of_the_environment(caplog):
     ours, one, two = spec_of("parrot:m"), spec_of(URL), spec_of("http://other")
     set_ = {"PARROT_ENGINE_API_KEY": "k"}
     given = with_key([ours, one], set_)
     assert [spec.api_key_env for spec in given] == [None, "PARROT_ENGINE_API_KEY"]
+    assert not caplog.records
     assert with_key([one, two], set_) == [one, two]
+    assert [told.split(":")[0] for told in caplog.messages] == [
+        "PARROT_ENGINE_API_KEY is the key of an only URL, and none of these 2 gets it"
+    ]
     assert with_key([one], {}) == [one]
     own = checked({"engine": URL, "api_key_env": "OWN"}, "")
     assert with_key([own], set_) == [own]
+    assert with_key([own, own], set_) == [own, own]
+    assert len(caplog.records) == 1
 
 
 def test_engines_without_a_name_are_called_after_what_they_are():

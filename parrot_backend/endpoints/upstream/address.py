@@ -8,6 +8,14 @@ import httpx
 
 from parrot_backend.wire.errors import InvalidRequestError
 
+KEY_VARIABLE = "PARROT_ENGINE_API_KEY"
+"""Has the key of the only engine that is a URL, where nothing else says where it is."""
+KEY_PLACES = (
+    f"put it into {KEY_VARIABLE}, or name it by api_key_env or api_key_file in the file of "
+    "--engines"
+)
+"""What is said to who has to give a key."""
+
 
 class Secret:
     """A key that no `repr`, message, log or pickle shows.
@@ -81,7 +89,7 @@ class Address:
         except (httpx.InvalidURL, TypeError, ValueError):
             raise _refused("it is not a URL: write http://host:port") from None
         if parsed.userinfo:
-            raise _refused("it has a user or a password in it: give the key as api_key instead")
+            raise _refused(f"it has a user or a password in it: {KEY_PLACES}")
         good = parsed.scheme in ("http", "https") and 0 < (parsed.port or 80) < 65536
         if not good or not parsed.host:
             raise _refused("it is not an engine's URL: write http://host:port")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from parrot_backend.endpoints.upstream.address import Secret
+from parrot_backend.endpoints.upstream.address import KEY_PLACES, Secret
 from parrot_backend.wire.errors import (
     ContextLengthError,
     EndpointLostError,
@@ -107,9 +107,7 @@ def raise_for(
 def key_error(place: str, status: int, key: Secret | None) -> KeyRefusedError:
     """It is not the key that opens the server, or there is none."""
     if key is None:
-        return KeyRefusedError(
-            f"{place} wants an API key ({status}): name it by api_key_env or api_key_file"
-        )
+        return KeyRefusedError(f"{place} wants an API key ({status}): {KEY_PLACES}")
     return KeyRefusedError(f"{place} refuses the API key ({status}): give another one")
 
 

@@ -33,8 +33,8 @@ def test_an_address_is_read(url: str, api: str, root: str) -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("http://user:word@a:8000", "give the key as api_key"),
-        ("http://user@a", "give the key as api_key"),
+        ("http://user:word@a:8000", "put it into PARROT_ENGINE_API_KEY"),
+        ("http://user@a", "put it into PARROT_ENGINE_API_KEY"),
         ("ftp://a", "write http://host:port"),
         ("a:8000", "write http://host:port"),
         ("localhost", "write http://host:port"),
