@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from parrot_backend.serving.dispatch.members import Member, Seat
-from parrot_backend.serving.dispatch.names import Names
+from parrot_backend.serving.dispatch.names import check_own_names
 from parrot_backend.serving.dispatch.roster import DRAIN_SECONDS, Roster, taken
 from parrot_backend.wire.errors import ConflictError, NotFoundError
 
@@ -83,7 +83,7 @@ class Fleet(Roster):
         return True
 
     def _update(self, members: Sequence[Member]) -> None:
-        """Take what else is said of members over; a name that another model has is left out."""
+        """Take what else is said of members over; one that has a name twice has no alias."""
         seats = []
         for member in members:
             if (arrival := self._arrivals.starting(member.name)) is not None:
@@ -93,7 +93,7 @@ class Fleet(Roster):
                 seats.append(seat)
         for seat in seats:
             try:
-                Names(each for each in self.seats if each is not seat).check(seat)
+                check_own_names(seat)
             except ConflictError as error:
                 logger.warning("%s", error.message)
                 seat.update(replace(seat.member, aliases=()))

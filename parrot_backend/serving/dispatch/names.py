@@ -53,23 +53,56 @@ class Names:
             ConflictError: which one.
         """
         aliases = new.member.aliases
-        for alias in aliases:
-            if aliases.count(alias) > 1 or alias == new.model:
-                raise ConflictError(
-                    f"engine '{new.name}' has the alias '{alias}' twice: give each name once",
-                    param="aliases",
-                    code="alias_taken",
-                )
         for name in (new.model, *aliases):
             for seat in self._named.get(name, ()):
                 if seat.model != new.model and not seat.going and seat.name != new.name:
                     raise ConflictError(
-                        f"engine '{new.name}' can't be called '{name}': that is "
-                        f"{'a model' if name == seat.model else 'an alias'} of engine "
-                        f"'{seat.name}', which serves '{seat.model}'. Give it another name",
+                        _not_called(new, name, seat),
                         param="aliases" if name in aliases else "model",
                         code="alias_taken",
                     )
+
+
+def check_own_names(seat: Seat) -> None:
+    """Refuse a seat that has one name twice.
+
+    Raises:
+        ConflictError: which one.
+    """
+    aliases = seat.member.aliases
+    for alias in aliases:
+        if aliases.count(alias) > 1 or alias == seat.model:
+            raise ConflictError(
+                f"engine '{seat.name}' has the alias '{alias}' twice: give each name once",
+                param="aliases",
+                code="alias_taken",
+            )
+
+
+def aliases_of_others(seats: Iterable[Seat]) -> list[tuple[Seat, str, str]]:
+    """The aliases that another model has: whose, which, and that in words.
+
+    A model's name is its own, and an alias is that of the first in order, whoever came first. Those
+    that go have no name that another wants.
+    """
+    seats = [seat for seat in seats if not seat.going]
+    models = {seat.model: seat for seat in reversed(seats)}
+    first: dict[str, Seat] = {}
+    found = []
+    for seat in seats:
+        for alias in seat.member.aliases:
+            other = models.get(alias) or first.setdefault(alias, seat)
+            if other.model != seat.model:
+                found.append((seat, alias, _not_called(seat, alias, other)))
+    return found
+
+
+def _not_called(seat: Seat, name: str, other: Seat) -> str:
+    kind = "a model" if name == other.model else "an alias"
+    return (
+        f"engine '{seat.name}' can't be called '{name}': that is {kind} of engine '{other.name}', "
+        f"which serves '{other.model}'. Give it another name"
+    )
 
 
 def _not_served(model: str | None, served: list[str]) -> NotFoundError:

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from itertools import count
 
 from parrot_backend.endpoints.base import EndpointState
 from parrot_backend.serving.dispatch.arrivals import Arrival, Arrivals
 from parrot_backend.serving.dispatch.members import Member, Seat
-from parrot_backend.serving.dispatch.names import Names
+from parrot_backend.serving.dispatch.names import Names, aliases_of_others, check_own_names
 from parrot_backend.serving.dispatch.probe import tokenize_alike
 from parrot_backend.wire.errors import ConflictError, NotFoundError, ParrotError, UnavailableError
 
@@ -37,7 +38,7 @@ class Roster:
         for member in members:
             self._order.append(member.name)
             seat = Seat(member)
-            self.names.check(seat)
+            self._check_names(seat)
             self._sit(seat)
 
     @property
@@ -115,7 +116,7 @@ class Roster:
         Raises:
             ConflictError: it can't.
         """
-        self.names.check(new)
+        self._check_names(new)
         others = (s for s in self.seats if s.model == new.model and s.state == "ready")
         others = (seat for seat in others if seat.name != new.name and not seat.going)
         other = next(others, None)
@@ -126,7 +127,17 @@ class Roster:
                 param="model",
                 code="other_tokenizer",
             )
-        self.names.check(new)  # others may have come in meanwhile
+        self._check_names(new)  # others may have come in meanwhile
+
+    def _check_names(self, new: Seat) -> None:
+        """Of those in the operator's file each comes in: see `_rename`.
+
+        Raises:
+            ConflictError: it can't be called as it is said.
+        """
+        check_own_names(new)
+        if new.name not in self._configured:
+            self.names.check(new)
 
     # Going
 
@@ -211,6 +222,11 @@ class Roster:
             self._spawn(self._retire(old))
 
     def _rename(self) -> None:
+        """An alias that a file gives to two models is the first's, whichever answers first."""
+        for seat, alias, why in aliases_of_others(self.seats):
+            logger.warning("%s", why)
+            others = tuple(other for other in seat.member.aliases if other != alias)
+            seat.update(replace(seat.member, aliases=others))
         self.names = Names(self.seats)
 
     def _tell(self, seat: Seat) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from parrot_backend.engines.base import ModelCard
 from parrot_backend.serving.dispatch.fleet import Fleet, Member
+from parrot_backend.serving.tenants import EVERYBODY
 from parrot_backend.wire.errors import (
     ConflictError,
     EngineError,
@@ -61,6 +62,41 @@ async def test_who_can_not_be_started_is_told_and_the_others_serve(
     assert bad.closed
     await fleet.remove("bad")
     assert fleet.states == {"good": "ready"}
+
+
+@pytest.mark.parametrize("slow", ["first", "second"])
+async def test_an_alias_of_two_models_is_the_first_ones_whoever_answers_first(
+    slow: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    fleet, late = Fleet(), SlowEndpoint()
+    other = serving("other")
+    first, second = (late, other) if slow == "first" else (other, late)
+    mine, yours = ("scripted", "other") if slow == "first" else ("other", "scripted")
+    await fleet.open([Member("a", first, ("gpt", "x")), Member("b", second, ("gpt", "y"))])
+    assert fleet.names.served("gpt", EVERYBODY) == "other"
+    late.let.set()
+    await settle()
+    assert fleet.states == {"a": "ready", "b": "ready"}
+    assert fleet.names.of(EVERYBODY) == {
+        mine: mine,
+        yours: yours,
+        "gpt": mine,
+        "x": mine,
+        "y": yours,
+    }
+    assert fleet.model == mine
+    told = (
+        f"engine 'b' can't be called 'gpt': that is an alias of engine 'a', which serves '{mine}'"
+    )
+    assert [line for line in caplog.messages if told in line] == [f"{told}. Give it another name"]
+    await fleet.aclose()
+
+
+async def test_a_model_has_its_name_and_not_another_ones_alias() -> None:
+    fleet = Fleet()
+    await fleet.open([Member("a", StagedEndpoint(), ("gpt",)), Member("b", serving("gpt"))])
+    await settle()
+    assert fleet.names.of(EVERYBODY) == {"scripted": "scripted", "gpt": "gpt"}
 
 
 async def test_a_fleet_that_nobody_can_open_says_why() -> None:
