@@ -152,4 +152,4 @@ class Arrivals:
             seat.update(arrival.member)
         del self._arrivals[name]
         self._sit(seat)
-        logger.info("engine '%s' serves '%s'", seat.name, seat.model)
+        logger.info("engine '%s' (%s) serves '%s'", seat.name, endpoint.card.engine, seat.model)

@@ -1,6 +1,7 @@
 """Members come in, are drained, go, and are replaced, while calls run."""
 
 import asyncio
+import logging
 from dataclasses import replace
 
 import pytest
@@ -53,12 +54,15 @@ async def test_the_first_that_is_ready_opens_the_fleet_and_the_others_come_later
 async def test_who_can_not_be_started_is_told_and_the_others_serve(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO)
     fleet, bad = Fleet(), StagedEndpoint(refusal=EngineError("it needs a key: set ABC"))
-    await fleet.open([Member("bad", bad), Member("good", StagedEndpoint())])
+    good = StagedEndpoint(engine="vLLM 0.32.0 at h:1")
+    await fleet.open([Member("bad", bad), Member("good", good)])
     await settle()
     assert fleet.states == {"bad": "failed", "good": "ready"}
     assert [one.why for one in fleet.outside] == ["it needs a key: set ABC"]
     assert "engine 'bad' can't be used: it needs a key: set ABC" in caplog.messages
+    assert "engine 'good' (vLLM 0.32.0 at h:1) serves 'scripted'" in caplog.messages
     assert bad.closed
     await fleet.remove("bad")
     assert fleet.states == {"good": "ready"}
