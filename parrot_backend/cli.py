@@ -153,18 +153,32 @@ def _specs(args: argparse.Namespace) -> "list[EngineSpec]":
     engines = args.engine or []
     specs = [spec_of(e, args.behind if e.startswith("vllm:") else ()) for e in engines]
     specs += read_specs(args.engines) if args.engines else []
-    if not specs and not _wants_ours(args):
+    if not specs and not _for_ours(args):
         specs.append(engine_by_itself(args.model, Machine.this(), args.behind))
     elif args.model is not None and not args.engines and [s.kind for s in specs] == ["upstream"]:
         specs = [specs[0].model_copy(update={"models": (args.model,)})]
     elif not specs or args.model is not None:
         specs.insert(0, spec_of(f"parrot:{args.model or DEFAULT_MODEL}"))
+    _check_options(args, specs)
+    return with_key(specs, os.environ)
+
+
+def _check_options(args: argparse.Namespace, specs: "Sequence[EngineSpec]") -> None:
+    """What is said of an engine that is not there is refused."""
     if args.behind and not any(spec.kind == "vllm" and spec.arguments for spec in specs):
         raise InvalidRequestError(
             f"what stands behind -- is for vLLM, and there is no --engine vllm:MODEL: "
             f"{args.behind[0].partition('=')[0]}"
         )
-    return with_key(specs, os.environ)
+    ours = _for_ours(args)
+    if os.environ.get("PARROT_QUANTIZATION"):  # it is for whatever of ours the machine runs
+        ours = [option for option in ours if option != "--quantization"]
+    # A file may get one of ours later, and then the server has to know them.
+    if ours and not args.engines and all(spec.kind != "parrot" for spec in specs):
+        raise InvalidRequestError(
+            "only Parrot's own engine understands this, and there is no --engine parrot:MODEL: "
+            + ", ".join(ours)
+        )
 
 
 def _reload(
@@ -225,11 +239,16 @@ def _recipe(args: argparse.Namespace) -> "Recipe":
     return Recipe({**_making(args).ours, "model": args.model})
 
 
-def _wants_ours(args: argparse.Namespace) -> bool:
-    """Whether something is said that only our own engine understands."""
-    config = args.generation_config != "auto" or args.override_generation_config
-    batch = args.max_batch != MAX_BATCH
-    return bool(args.kv_memory or args.quantization or config or batch)
+def _for_ours(args: argparse.Namespace) -> list[str]:
+    """What is said that only our own engine understands."""
+    said = {
+        "--kv-memory": args.kv_memory,
+        "--max-batch": args.max_batch != MAX_BATCH,
+        "--quantization": args.quantization,
+        "--generation-config": args.generation_config != "auto",
+        "--override-generation-config": args.override_generation_config,
+    }
+    return [option for option, value in said.items() if value]
 
 
 def _keys(args: argparse.Namespace) -> "Keys | None":

@@ -26,6 +26,7 @@ import parrot_backend
 from parrot_backend import cli
 from parrot_backend.endpoints.vllm.finding import Machine
 from parrot_backend.engines.store.generation_config import generation_config
+from parrot_backend.wire.errors import InvalidRequestError
 from tests.engines.store.places import in_ollama
 from tests.engines.store.tiny_gguf import write_gguf
 from tests.servers import eventually
@@ -205,7 +206,6 @@ def test_what_is_wrong_with_a_file_of_engines_is_one_line_and_a_code(tmp_path, c
         (["--kv-memory", "2GiB"], "parrot:smollm2-135m-instruct"),
         (["--max-batch", "4"], "parrot:smollm2-135m-instruct"),
         (["--kv-memory", "2GiB", "--model", "m"], "parrot:m"),
-        (["--kv-memory", "2GiB", "--engine", "http://h"], "http://h"),
     ],
 )
 def test_what_only_our_engine_understands_is_a_wish_for_it(monkeypatch, arguments, engine):
@@ -219,6 +219,22 @@ def test_what_only_our_engine_understands_is_a_wish_for_it(monkeypatch, argument
 def specs_of(*arguments):
     args = cli._parser().parse_args(["serve", *arguments], argparse.Namespace(behind=[]))
     return [(spec.engine, spec.models) for spec in cli._specs(args)]
+
+
+def test_what_only_our_engine_understands_is_refused_where_it_is_not(monkeypatch, tmp_path):
+    monkeypatch.delenv("PARROT_QUANTIZATION", raising=False)
+    options = ["--kv-memory", "1GiB", "--max-batch", "4", "--quantization", "int8"]
+    with pytest.raises(InvalidRequestError, match=r"--kv-memory, --max-batch, --quantization$"):
+        specs_of("--engine", "http://h", *options)
+    assert len(specs_of("--engine", "http://h", "--engine", "parrot:m", *options)) == 2
+    (tmp_path / "engines.yaml").write_text("engines: [{engine: 'http://h'}]")
+    assert specs_of("--engines", str(tmp_path / "engines.yaml"), *options) == [("http://h", None)]
+    assert specs_of("--engine", "http://h") == [("http://h", None)]
+
+
+def test_quantization_in_the_environment_is_for_where_our_engine_is(monkeypatch):
+    monkeypatch.setenv("PARROT_QUANTIZATION", "int8")
+    assert specs_of("--engine", "http://h") == [("http://h", None)]
 
 
 def test_a_model_beside_the_only_url_is_that_servers(tmp_path):
