@@ -43,6 +43,7 @@ class InstantEndpoint:
     def __init__(self, tokens: int = 1) -> None:
         self.card = Card(ModelCard("instant", 1_000_000), 32)
         self.state: EndpointState = "ready"
+        self.why: str | None = None
         self.tokens = tokens
 
     def watch(self, changed: Callable[[], None]) -> None:

@@ -85,6 +85,11 @@ class Endpoint(Protocol):
         """Whether it takes jobs."""
         ...
 
+    @property
+    def why(self) -> str | None:
+        """Why it takes no jobs, where it has been lost, in words for operators."""
+        ...
+
     def watch(self, changed: Callable[[], None]) -> None:
         """Call `changed` after every change of `state` or of its card's slots, at once and in its event
         loop.

@@ -44,6 +44,11 @@ class LocalEndpoint:
         """Ready until it is drained or closed, or the engine has ended by itself."""
         return "dead" if self.engine.dead is not None else self._state
 
+    @property
+    def why(self) -> str | None:
+        """How the engine has ended, where it has by itself."""
+        return self.engine.dead
+
     def watch(self, changed: Callable[[], None]) -> None:
         """Call `changed` after every change of state; see `Endpoint.watch`."""
         self._watchers.append(changed)

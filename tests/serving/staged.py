@@ -42,6 +42,7 @@ class StagedEndpoint:
     def __init__(self, slots: int, *, repeatable: bool = True, preempts: bool = False) -> None:
         self.card = Card(ModelCard("staged", 1000), slots, preempts=preempts, repeatable=repeatable)
         self.state: EndpointState = "ready"
+        self.why: str | None = None
         self.jobs: dict[int, StagedJob] = {}
         self.expected = 0
         self._numbers = count()

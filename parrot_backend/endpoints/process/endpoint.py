@@ -67,6 +67,11 @@ class ProcessEndpoint:
         return self._supervisor.state
 
     @property
+    def why(self) -> str | None:
+        """Why there is none, where one was lost."""
+        return self._supervisor.why
+
+    @property
     def pid(self) -> int | None:
         """The child's, while there is one that is ready."""
         connection = self._supervisor.connection

@@ -58,6 +58,11 @@ class Supervisor(Generic[AChild]):
         self._wanted = True
         self._why = f"{name} has not been started"
 
+    @property
+    def why(self) -> str | None:
+        """Why there is no child that takes jobs, where one was lost."""
+        return None if self.state in ("ready", "draining") else self._why
+
     def watch(self, changed: Callable[[], None]) -> None:
         """Call `changed` after every change of state."""
         self._watchers.append(changed)

@@ -103,6 +103,11 @@ class UpstreamEndpoint:
         """Whether it takes jobs."""
         return self._health.state
 
+    @property
+    def why(self) -> str | None:
+        """Why it takes none, where it is lost or stays away."""
+        return self._health.why if self.state == "dead" else None
+
     def watch(self, changed: Callable[[], None]) -> None:
         """Call `changed` after every change of state or slots; see `Endpoint.watch`."""
         self._health.watch(changed)

@@ -232,7 +232,7 @@ class Health:
             place = self._client.address.place
             told = error.message if isinstance(error, ParrotError) else f"{place}: {error!r}"
             if told != self.why:
-                logger.warning("the engine stays away: %s", told)
+                logger.warning("the engine at %s stays away: %s", place, told)
             self.why = told
             return None
         logger.info("%s is ready again", known.engine)
@@ -242,7 +242,7 @@ class Health:
 
     def _die(self, why: str) -> None:
         """The state first: whoever loses a job sees that there is no place for it now."""
-        logger.warning("the engine is lost: %s", why)
+        logger.warning("the engine at %s is lost: %s", self._client.address.place, why)
         self.why = why
         self._become("dead")
         self._wake.set()

@@ -73,6 +73,12 @@ class VllmEndpoint:
         return "dead" if state == "failed" else state
 
     @property
+    def why(self) -> str | None:
+        """Why there is none, where one was lost or answers nobody."""
+        server = self._supervisor.connection
+        return self._supervisor.why if server is None else server.upstream.why
+
+    @property
     def pid(self) -> int | None:
         """Its first process's, while there is one that is ready."""
         server = self._supervisor.connection

@@ -82,6 +82,11 @@ class Seat:
         return "draining" if self.leaving and state in ("ready", "starting") else state
 
     @property
+    def why(self) -> str | None:
+        """Why it is `dead` or has `failed`, where it has not been told to end."""
+        return self.endpoint.why if self.state in ("dead", "failed") else None
+
+    @property
     def card(self) -> Card:
         """The endpoint's, as it was when it said last that something is another."""
         if self._card is None:

@@ -222,7 +222,9 @@ async def test_a_connection_that_breaks_before_the_answer_is_tried_once_more() -
         assert tries == 2
 
 
-async def test_a_server_that_is_killed_is_dead_at_once_and_comes_back() -> None:
+async def test_a_server_that_is_killed_is_dead_at_once_and_comes_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with scripted() as server, upstream(server) as endpoint:
         server.routes[CHAT] = half_forever
         states = states_of(endpoint)
@@ -234,12 +236,17 @@ async def test_a_server_that_is_killed_is_dead_at_once_and_comes_back() -> None:
                 await anext(deltas)
         assert time.monotonic() - begun < 2
         assert states == ["dead"]
+        place = server.url.removeprefix("http://")
+        assert endpoint.why is not None
+        assert "can't be reached" in endpoint.why
+        assert f"the engine at {place} is lost: {endpoint.why}" in caplog.messages
         with pytest.raises(EndpointLostError, match="the engine is dead"):
             await deltas_of(endpoint, job())
         server.routes[CHAT] = hello
         await server.start()
         await eventually(lambda: endpoint.state == "ready")
         assert states == ["dead", "starting", "ready"]
+        assert endpoint.why is None
         assert await answer_of(endpoint, "again") == "Hello"
 
 

@@ -29,6 +29,7 @@ class Upstream:
     def __init__(self, started: Started) -> None:
         self.started = started
         self.state: EndpointState = "starting"
+        self.why: str | None = None
         self.hints: list[str] = []
         self.closed = False
         self._changed: list[Callable[[], None]] = []

@@ -60,6 +60,7 @@ class StagedEndpoint:
         self.expected: list[str] = []
         self.closed = False
         self.state: EndpointState = "ready"
+        self.why: str | None = None
         self.script = script
         self.runs: list[Run] = []
         self.started: list[str] = []

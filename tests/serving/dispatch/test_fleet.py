@@ -103,6 +103,16 @@ async def test_a_model_has_its_name_and_not_another_ones_alias() -> None:
     assert fleet.names.of(EVERYBODY) == {"scripted": "scripted", "gpt": "gpt"}
 
 
+async def test_a_seat_tells_why_its_engine_is_lost_while_it_is() -> None:
+    endpoint = StagedEndpoint()
+    fleet = Fleet(Member("one", endpoint))
+    (seat,) = fleet.seats
+    endpoint.why = "h:1 can't be reached"
+    assert seat.why is None
+    endpoint.die()
+    assert seat.why == "h:1 can't be reached"
+
+
 async def test_a_fleet_that_nobody_can_open_says_why() -> None:
     fleet = Fleet()
     with pytest.raises(EngineError, match="no such host"):
