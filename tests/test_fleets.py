@@ -100,7 +100,7 @@ def test_where_none_can_be_made_all_is_said(caplog):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ({}, "engine: Field required"),
+        ({}, "engine: it is missing"),
         ({"engine": "vllm:m", "arguments": ["--x"]}, "arguments: not over HTTP; put such an"),
         ({"engine": URL, "api_key_file": "/etc/shadow"}, "api_key_file: not over HTTP; put such an"),
         ({"engine": URL, "api_key_env": "PARROT_ENGINE_API_KEY"}, "api_key_env: not over HTTP"),

@@ -24,6 +24,8 @@ def read_specs(path: Path) -> list[EngineSpec]:
     """
     try:
         content = yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506 - a SafeLoader
+        if not isinstance(content, dict):
+            raise InvalidRequestError(f"{path}: it has to be a list under 'engines:'")
         return _File.model_validate(content).engines
     except OSError as error:
         raise InvalidRequestError(f"can't read {path}: {error.strerror}") from None

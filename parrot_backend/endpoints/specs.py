@@ -26,11 +26,15 @@ Kind = Literal["parrot", "vllm", "upstream"]
 ModelName = Annotated[str, Field(min_length=1, max_length=1024)]
 
 _FORMS = "write vllm:MODEL, parrot:MODEL or http://HOST:PORT"
+# An address or a name of few letters: nothing of it is a key.
+_HOST_AND_PORT = re.compile(
+    r"(localhost|\d{1,3}(\.\d{1,3}){3}|\[[0-9a-fA-F:]{2,39}\])(:\d{1,5})?(/v1)?"
+)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def _engine(text: str) -> str:
-    """An engine as it is written, checked; what is wrong is said without it, for it may have a key."""
+    """An engine as it is written, checked; what is wrong is said without what may be a key in it."""
     kind, colon, model = text.partition(":")
     if kind in ("vllm", "parrot"):
         if not (colon and model.strip()):
@@ -45,6 +49,8 @@ def _url(text: str) -> str:
     if "@" in text:
         raise ValueError(f"a URL has no key or password in it: {KEY_PLACES}")
     if parts.scheme not in ("http", "https") or not parts.hostname:
+        if _HOST_AND_PORT.fullmatch(text):
+            raise ValueError(f"it is no engine: is http://{text} meant?")
         raise ValueError(f"it is no engine: {_FORMS}")
     if parts.query or parts.fragment or re.search(r"\s", text):
         raise ValueError("it is no engine's URL: leave out what follows its path")
@@ -174,6 +180,18 @@ def checked(fields: Any, where: str) -> EngineSpec:
         raise InvalidRequestError(told(error, where)) from None
 
 
+_REASONS = {
+    "missing": "it is missing",
+    "model_type": "it has to be fields with their values, such as 'engine: http://HOST:PORT'",
+    "dict_type": "it has to be fields with their values, such as 'engine: http://HOST:PORT'",
+    "list_type": "it has to be a list",
+    "tuple_type": "it has to be a list",
+    "frozen_set_type": "it has to be a list",
+    "too_short": "it is empty: leave it out, or give it at least one",
+}
+"""What our fields say in place of Pydantic's words, which speak of Python."""
+
+
 def told(error: ValidationError, where: str, model: type[BaseModel] = EngineSpec) -> str:
     """Its first problem in one line, without any value, which may be a key."""
     problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
@@ -181,18 +199,27 @@ def told(error: ValidationError, where: str, model: type[BaseModel] = EngineSpec
     reason = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         reason = f"there is no such field; there are {', '.join(model.model_fields)}"
+    reason = _REASONS.get(problem["type"], reason)
     return ": ".join(part for part in (where, path, reason) if part)
 
 
 def place_of(engine: str) -> str:
     """What of an engine as it is written can be told to anybody: of a URL its scheme and host.
 
-    Where it is no engine, that is no more than its scheme: the rest may be a key.
+    Where it is no engine, that is no more than what can't be a key.
     """
     kind, colon, model = engine.partition(":")
     if kind in ("vllm", "parrot") and colon:
         return f"{kind}:{model:.100}"
+    if _HOST_AND_PORT.fullmatch(engine):
+        return engine
     parts = _parts(engine)
+    if (
+        parts is None
+        and (begins := re.match(r"https?://[^:/?#@\s]+:", engine))
+        and "@" not in engine
+    ):
+        return f"{begins[0]}..."
     if parts is None or not parts.hostname or "@" in engine:
         return f"{kind}:..." if colon and re.fullmatch("[a-z]{1,16}", kind) else ""
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
