@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 
 from parrot_backend.serving.dispatch.members import Member, Seat
@@ -46,15 +46,15 @@ class Fleet(Roster):
         What is new is added, and what is gone is removed when that is in. What runs on the same
         endpoint as before goes on, with what else is said of it now; where the endpoint is another, or
         has failed or been drained, a new one takes the place of the old one when it is ready. All that
-        is begun when this returns, and goes on in the background. Who can't be started is told in the
-        log.
+        is begun when this returns, and goes on in the background. The log tells what is another, and
+        later who can't be started.
         """
         wanted: dict[str, Member] = {}
         for member in members:
             if wanted.setdefault(member.name, member) is not member:
                 logger.warning("%s", taken(member.name).message)
-        gone = [name for name in self._order if name in self._configured - set(wanted)]
-        self._configured = set(wanted)
+        before, self._configured = self._configured, {m.name: m.said for m in wanted.values()}
+        gone = [name for name in self._order if name in before.keys() - wanted.keys()]
         self._order = [*wanted, *(name for name in self._order if name not in wanted)]
         first = [self._spawn(self._remove_unwanted(n)) for n in gone if self._is_exclusive(n)]
         updated = [m for m in wanted.values() if self._has(m)]
@@ -63,6 +63,8 @@ class Fleet(Roster):
             if not self._is_exclusive(name):
                 self._spawn(self._remove_unwanted(name, works))
         self._update(updated)
+        anew = {member.name for member in wanted.values() if member not in updated}
+        logger.info("the engines were read again: %s", _changes(before, self._configured, anew))
 
     async def settled(self) -> None:
         """Wait until all that reloads have begun has been done, or can't be."""
@@ -154,5 +156,19 @@ class Fleet(Roster):
                 works.append(self._begin(member, told=told))
             except ConflictError as error:
                 logger.warning("%s", error.message)
-            self._configured.add(member.name)
+            self._configured.setdefault(member.name, member.said)
         return works
+
+
+def _changes(before: Mapping[str, object], now: Mapping[str, object], anew: Set[str]) -> str:
+    """What of the engines is another, in words; those that are `anew` are started."""
+    same = {name for name in now if name in before and before[name] == now[name]}
+    found = {
+        "added": [name for name in now if name not in before],
+        "changed": [name for name in now if name in before and name not in same],
+        "started again": [name for name in now if name in same & anew],
+        "removed": [name for name in before if name not in now],
+    }
+    told = "; ".join(f"{what}: {', '.join(names)}" for what, names in found.items() if names)
+    order = "only their order has changed" if [*before] != [*now] else "nothing has changed"
+    return told or order

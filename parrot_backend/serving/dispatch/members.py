@@ -48,6 +48,11 @@ class Member:
         """Whether the endpoint of one does for the other, whatever else is said of them."""
         return (self.spec, self.model) == (other.spec, other.model)
 
+    @property
+    def said(self) -> object:
+        """All that its operator says of it, to see whether it is another than before."""
+        return self.spec, self.model, self.aliases, self.weight, self.slots, self.tenants
+
 
 class Seat:
     """A member that is in, and the calls that it runs, by their tiers; belongs to one event loop.

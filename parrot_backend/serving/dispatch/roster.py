@@ -30,7 +30,7 @@ class Roster:
         self._arrivals = Arrivals(self._check, self._sit)
         self._seats: dict[str, Seat] = {}
         self._order: list[str] = []
-        self._configured: set[str] = set()
+        self._configured: dict[str, object] = {}
         self._listeners: list[Callable[[Seat], None]] = []
         self._works: set[asyncio.Task[None]] = set()
         self._retiring: set[Seat] = set()

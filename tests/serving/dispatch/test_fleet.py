@@ -267,6 +267,7 @@ async def test_one_that_is_removed_while_it_starts_is_closed() -> None:
 async def test_a_reload_changes_what_is_another_and_leaves_the_rest_alone(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO)
     fleet = Fleet()
     made = {name: StagedEndpoint() for name in ("same", "gone", "changed", "by hand", "new")}
     anew = {"same": StagedEndpoint(), "changed": StagedEndpoint()}
@@ -295,9 +296,38 @@ async def test_a_reload_changes_what_is_another_and_leaves_the_rest_alone(
         made["by hand"],
     ]
     assert "engine 'refused' can't be used: not there" in caplog.messages
+    told = "the engines were read again: added: new, refused; changed: changed; removed: gone"
+    assert told in caplog.messages
     await fleet.reload([])
     await fleet.settled()
     assert fleet.states == {"by hand": "ready"}
+
+
+async def test_a_reload_tells_what_has_changed(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    fleet, two = Fleet(), StagedEndpoint()
+    first = [Member("one", StagedEndpoint(), ("x",)), Member("two", two, ("y",), model="m")]
+    heavy = [first[0], replace(first[1], weight=2.0)]
+    await fleet.open(first)
+    await settle()
+    for members in (first, first[::-1], heavy, first[:1]):
+        await fleet.reload(members)
+        await fleet.settled()
+    await fleet.reload([first[0], Member("three", StagedEndpoint(), ("x",), model="n")])
+    await fleet.settled()
+    await fleet.drain("one")
+    await fleet.reload([replace(first[0], endpoint=StagedEndpoint())])
+    await fleet.settled()
+    start = "the engines were read again: "
+    assert [line.removeprefix(start) for line in caplog.messages if line.startswith(start)] == [
+        "nothing has changed",
+        "only their order has changed",
+        "changed: two",
+        "removed: two",
+        "added: three",
+        "started again: one; removed: three",
+    ]
+    await fleet.aclose()
 
 
 async def test_a_name_twice_is_told_and_the_first_serves(caplog: pytest.LogCaptureFixture) -> None:
