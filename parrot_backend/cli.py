@@ -148,7 +148,7 @@ def _specs(args: argparse.Namespace) -> "list[EngineSpec]":
     from parrot_backend.endpoints.spec_names import with_key
     from parrot_backend.endpoints.specs import spec_of
     from parrot_backend.endpoints.vllm.finding import Machine
-    from parrot_backend.fleets import engine_by_itself
+    from parrot_backend.fleets import engine_by_itself, tell_unknown_tenants
 
     engines = args.engine or []
     specs = [spec_of(e, args.behind if e.startswith("vllm:") else ()) for e in engines]
@@ -160,6 +160,8 @@ def _specs(args: argparse.Namespace) -> "list[EngineSpec]":
     elif not specs or args.model is not None:
         specs.insert(0, spec_of(f"parrot:{args.model or DEFAULT_MODEL}"))
     _check_options(args, specs)
+    if not args.api_keys:
+        tell_unknown_tenants(specs)
     return with_key(specs, os.environ)
 
 

@@ -1,7 +1,7 @@
 """From what the command line, a file or an operator says of engines to the members of a fleet."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from parrot_backend import DEFAULT_MODEL
 from parrot_backend.endpoints.making import Making
 from parrot_backend.endpoints.spec_names import named
-from parrot_backend.endpoints.specs import EngineSpec, checked, spec_of
+from parrot_backend.endpoints.specs import EngineSpec, checked, place_of, spec_of
 from parrot_backend.endpoints.vllm.finding import INSTALL, Machine
 from parrot_backend.serving.dispatch.fleet import Member
 from parrot_backend.wire.errors import InvalidRequestError, ParrotError
@@ -60,6 +60,17 @@ def members_of(specs: Sequence[EngineSpec], making: Making) -> list[Member]:
         raise last
     _tell(problems)
     return members
+
+
+def tell_unknown_tenants(specs: Sequence[EngineSpec], names: Collection[str] = ()) -> None:
+    """Warn of engines that are for tenants of whom there is no key, of those of these names."""
+    for spec in specs:
+        if unknown := sorted((spec.tenants or frozenset()).difference(names)):
+            logger.warning(
+                "engine '%s' is for tenants of whom --api-keys has no key: %s",
+                spec.name or place_of(spec.engine),
+                ", ".join(unknown),
+            )
 
 
 def members_of_body(body: dict[str, Any], making: Making) -> list[Member]:

@@ -237,6 +237,16 @@ def test_quantization_in_the_environment_is_for_where_our_engine_is(monkeypatch)
     assert specs_of("--engine", "http://h") == [("http://h", None)]
 
 
+def test_tenants_of_an_engine_without_api_keys_are_told(tmp_path, caplog, monkeypatch):
+    monkeypatch.delenv("PARROT_API_KEYS", raising=False)
+    (tmp_path / "engines.yaml").write_text("engines: [{engine: 'http://h', tenants: [ann]}]")
+    file = ["--engines", str(tmp_path / "engines.yaml")]
+    assert specs_of(*file, "--api-key", "k") == [("http://h", None)]
+    assert caplog.messages == [
+        "engine 'http://h' is for tenants of whom --api-keys has no key: ann"
+    ]
+
+
 def test_a_model_beside_the_only_url_is_that_servers(tmp_path):
     url, ours = ["--engine", "http://h"], ("parrot:m", None)
     assert specs_of(*url, "--model", "m") == [("http://h", ("m",))]

@@ -7,7 +7,12 @@ import pytest
 from parrot_backend.endpoints.making import Making
 from parrot_backend.endpoints.specs import EngineSpec, spec_of
 from parrot_backend.endpoints.vllm.finding import Machine
-from parrot_backend.fleets import engine_by_itself, members_of, members_of_body
+from parrot_backend.fleets import (
+    engine_by_itself,
+    members_of,
+    members_of_body,
+    tell_unknown_tenants,
+)
 from parrot_backend.wire.errors import InvalidRequestError
 
 URL = "http://localhost:8000"
@@ -95,6 +100,18 @@ def test_where_none_can_be_made_all_is_said(caplog):
     ):
         members_of([WITHOUT, WITHOUT.model_copy(update={"name": "b"})], Making())
     assert len(caplog.messages) == 1
+
+
+def test_tenants_without_a_key_are_told(caplog):
+    specs = [EngineSpec(engine=URL, tenants={"bob", "ann"}), spec_of("parrot:m")]
+    tell_unknown_tenants(specs, ["ann", "bob"])
+    assert not caplog.records
+    tell_unknown_tenants(specs, ["ann"])
+    tell_unknown_tenants([specs[0].model_copy(update={"name": "one"})])
+    assert caplog.messages == [
+        f"engine '{URL}' is for tenants of whom --api-keys has no key: bob",
+        "engine 'one' is for tenants of whom --api-keys has no key: ann, bob",
+    ]
 
 
 @pytest.mark.parametrize(
