@@ -160,8 +160,8 @@ def _specs(args: argparse.Namespace) -> "list[EngineSpec]":
     elif not specs or args.model is not None:
         specs.insert(0, spec_of(f"parrot:{args.model or DEFAULT_MODEL}"))
     _check_options(args, specs)
-    if not args.api_keys:
-        tell_unknown_tenants(specs)
+    keys = _keys(args)
+    tell_unknown_tenants(specs, keys.names if keys else ())
     return with_key(specs, os.environ)
 
 

@@ -245,6 +245,14 @@ def test_tenants_of_an_engine_without_api_keys_are_told(tmp_path, caplog, monkey
     assert caplog.messages == [
         "engine 'http://h' is for tenants of whom --api-keys has no key: ann"
     ]
+    keys = tmp_path / "keys.toml"
+    keys.write_text('[[keys]]\nname = "bob"\nkey = "k"\n')
+    keys.chmod(0o600)
+    specs_of(*file, "--api-keys", str(keys))
+    assert len(caplog.messages) == 2
+    keys.write_text('[[keys]]\nname = "ann"\nkey = "k"\n')
+    specs_of(*file, "--api-keys", str(keys))
+    assert len(caplog.messages) == 2
 
 
 def test_a_model_beside_the_only_url_is_that_servers(tmp_path):

@@ -93,6 +93,7 @@ def _of_seat(seat: Seat) -> EngineView:
         engine=seat.endpoint.card.engine,
         slots=seat.slots,
         running=seat.total,
+        reason=seat.why,
     )
 
 

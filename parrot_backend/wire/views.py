@@ -197,7 +197,8 @@ class Readiness(WireModel):
 class EngineView(WireModel):
     """An engine of the server, as operators are told; `engine` says what runs its model.
 
-    `tenants` are those that may use it, None is all. `reason` says why one could not be started.
+    `tenants` are those that may use it, None is all. `reason` says why one could not be
+    started, or is lost.
     """
 
     name: str

@@ -36,6 +36,11 @@ class Keys:
         """One key, with which everybody is an operator."""
         return cls([(_digest(key), EVERYBODY)])
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The tenants' names."""
+        return frozenset(tenant.name for _, tenant in self._tenants)
+
     def tenant(self, key: str) -> Tenant | None:
         """Whose key it is. Takes as long for any key: all are compared, each in constant time."""
         given, found = _digest(key), None
