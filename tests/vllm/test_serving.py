@@ -127,7 +127,7 @@ def test_who_leaves_frees_what_was_run(served: Served) -> None:
     with httpx.stream("POST", f"{served.url}/v1/chat/completions", json=body, timeout=60) as answer:
         next(answer.iter_lines())
         assert eventually(lambda: running(served) >= 1, timeout=30)
-    assert eventually(lambda: running(served) == 0, timeout=30)
+    assert eventually(lambda: running(served) == 0, timeout=90)
 
 
 async def test_what_is_urgent_goes_first(direct: UpstreamEndpoint, served: Served) -> None:
