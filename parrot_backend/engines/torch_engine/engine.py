@@ -78,8 +78,8 @@ class TorchEngine:
         kv_memory: int | None = None,
         max_batch: int = 32,
         max_waiting: int = 1024,
-        prefill_budget: int = 2048,
-        step_seconds: float | None = 0.25,
+        prefill_budget: int = 512,
+        step_seconds: float | None = 1.0,
         drafting: bool = True,
         prefill_ahead: bool = True,
         quantization: Quantization | None = None,
@@ -96,8 +96,8 @@ class TorchEngine:
             max_batch: generations that run at once.
             max_waiting: generations that may wait; more are refused.
             prefill_budget: prompt tokens computed per step at most.
-            step_seconds: what a step should take, which bounds the prompt tokens too: longer is
-                hardly faster for prompts, and makes running generations wait for their next token.
+            step_seconds: what a step should take, which bounds the prompt tokens too. Longer is
+                faster for prompts and makes running generations wait for their next token.
             drafting: compute several tokens of an answer in one step where it repeats a text. The
                 answers are the same without.
             prefill_ahead: compute what is expected before it is asked for, where a step has room.
@@ -136,8 +136,8 @@ class TorchEngine:
         kv_memory: int | None = None,
         max_batch: int = 32,
         max_waiting: int = 1024,
-        prefill_budget: int = 2048,
-        step_seconds: float | None = 0.25,
+        prefill_budget: int = 512,
+        step_seconds: float | None = 1.0,
         drafting: bool = True,
         prefill_ahead: bool = True,
         generation_config: GenerationConfig = OPENAI_DEFAULTS,
