@@ -20,10 +20,10 @@ def usable_cores() -> int:
 
 @cache
 def _quota() -> float:
-    return cpu_quota(MOUNTED, OF_THIS_PROCESS)
+    return cpu_quota()
 
 
-def cpu_quota(mounted: Path, of_process: Path) -> float:
+def cpu_quota(mounted: Path = MOUNTED, of_process: Path = OF_THIS_PROCESS) -> float:
     """Cores' worth of time that a container or service gets; infinite where nothing limits it.
 
     The arguments are those of `groups`.

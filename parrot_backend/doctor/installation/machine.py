@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from parrot_backend import DEFAULT_MODEL
 from parrot_backend.doctor.findings import Finding
 from parrot_backend.endpoints.vllm.finding import INSTALL, find_vllm, has_cuda
-from parrot_backend.engines.cgroups import MOUNTED, OF_THIS_PROCESS
 from parrot_backend.engines.cores import cpu_quota, usable_cores
 from parrot_backend.engines.free_memory import available_memory
 from parrot_backend.wire.errors import InvalidRequestError
@@ -43,7 +42,7 @@ def cores() -> Iterator[Finding]:
     """How many threads compute, and what limits them."""
     affinity = getattr(os, "sched_getaffinity", None)
     allowed = len(affinity(0)) if affinity else os.cpu_count() or 1
-    quota = cpu_quota(MOUNTED, OF_THIS_PROCESS)
+    quota = cpu_quota()
     used = usable_cores()
     limit = "" if math.isinf(quota) else f", with a quota of {quota:g}"
     told = f"{used} threads on {allowed} of {os.cpu_count()} cores{limit}"

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 LOCK_SECONDS = 3600.0
 UNUSED_SECONDS = 30 * 86400.0
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 _WANTED = {
@@ -107,7 +107,7 @@ def bytes_in(place: Path) -> int:
 
 def why_unusable(error: OSError, place: Path) -> str:
     """Why nothing can be kept at `place`, and what to do."""
-    if error.errno in _FULL:
+    if error.errno in FULL:
         what = f"the disk is full: make room at {place.parent}"
     elif error.errno in _UNWRITABLE:
         what = f"{place.parent} can't be written to ({error.strerror}): make it yours"
@@ -144,7 +144,7 @@ def turn(entry: Path, doing: str) -> Iterator[None]:
     except OSError as error:
         store, named = str(entry.parent), str(error.filename or entry)
         ours = named.startswith(store) or store.startswith(named)
-        if error.errno in _FULL or (error.errno in _UNWRITABLE and ours):
+        if error.errno in FULL or (error.errno in _UNWRITABLE and ours):
             raise StoreUnusableError(why_unusable(error, entry)) from error
         raise
 

@@ -4,7 +4,6 @@ What is whole there is used without asking the hub, until it is pulled again. A 
 reached is told within seconds.
 """
 
-import errno
 import fnmatch
 import logging
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from parrot_backend.engines import stages
-from parrot_backend.engines.store.folders import StoreUnusableError, bytes_in, lacking
+from parrot_backend.engines.store.folders import FULL, StoreUnusableError, bytes_in, lacking
 from parrot_backend.engines.store.hub import HubName, cached, place_of
 from parrot_backend.engines.store.quants import choose, models_among, parts_of
 from parrot_backend.engines.store.wheel import ModelDownloadError
@@ -26,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 3.0
 _LOOK_SECONDS = 0.2
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 # All but weights, which are many files in forms that nobody loads: of these the first form is fetched.
 _SMALL = ("*.json", "*.jinja", "*.model", "*.txt")
@@ -182,7 +180,7 @@ def _problem(repository: str, error: Exception) -> ParrotError:
 
     line = next(iter(str(error).strip().splitlines()), type(error).__name__)
     log_in = "log in with `hf auth login`, or set HF_TOKEN"
-    if isinstance(error, OSError) and (error.errno in _FULL or error.filename):
+    if isinstance(error, OSError) and (error.errno in FULL or error.filename):
         return StoreUnusableError(
             f"'{repository}' can't be kept at {constants.HF_HUB_CACHE} ({error.strerror}): make room "
             "there, or name another folder in HF_HUB_CACHE"

@@ -20,7 +20,7 @@ FAST = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
 # What the kernels want a model's width and its heads' to be multiples of, on every kind of CPU.
 _WIDTH, _HEAD = 32, 16
-_FULL_ATTENTION = {"full_attention", "attention"}
+FULL_ATTENTION = {"full_attention", "attention"}
 _CHANGING_ROPE = {"dynamic", "longrope"}
 _DECODERS = ("ForCausalLM']", "LMHeadModel']")
 _CONFIG_BYTES = 1 << 22
@@ -86,7 +86,7 @@ def _of_gguf(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def _is_full_attention(config: Mapping[str, Any]) -> bool:
     kinds = config.get("layer_types")
-    others = isinstance(kinds, list) and not _FULL_ATTENTION.issuperset(map(str, kinds))
+    others = isinstance(kinds, list) and not FULL_ATTENTION.issuperset(map(str, kinds))
     rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
     changes = isinstance(rope, dict) and not _CHANGING_ROPE.isdisjoint(map(str, rope.values()))
     softcap = config.get("attn_logit_softcapping") is not None

@@ -163,7 +163,7 @@ def _changed(
     before = logits[tokens].clone()
     try:
         if penalties is not None:
-            penalties.apply(logits)
+            penalties.apply(logits, tokens)
         if allowed is not None:
             # What is allowed is finite from here on, so that it can be told from what is not.
             logits.clamp_(-_LARGEST, _LARGEST).masked_fill_(~allowed, -torch.inf)
@@ -208,15 +208,14 @@ class Penalties:
             self._held.add(token)
             self._held_index = torch.cat((self._held_index, self._held_index.new_tensor([token])))
 
-    def apply(self, logits: Tensor) -> None:
-        """Change the logits `[vocabulary]` of `tokens`; none becomes infinite."""
+    def apply(self, logits: Tensor, tokens: Tensor | slice) -> None:
+        """Change logits `[vocabulary]`; those of `tokens`, which has all that change, become finite."""
         if self._sampling.logit_bias:
             _add(logits, self._sampling.logit_bias.keys(), self._sampling.logit_bias.values())
         if self._held:
             self._divide(logits)
         if self._generated and self._penalizes_generated:
             _add(logits, self._generated, map(self._penalty, self._generated.values()))
-        tokens = self.tokens
         logits[tokens] = logits[tokens].clamp(-_LARGEST, _LARGEST)
 
     @property

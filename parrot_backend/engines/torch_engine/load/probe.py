@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AttentionInterface
 
+from parrot_backend.engines.store.outlook import FULL_ATTENTION
 from parrot_backend.engines.torch_engine.errors import ModelLoadError
 from parrot_backend.engines.torch_engine.forward.forward_pass import (
     Chunk,
@@ -25,7 +26,6 @@ from parrot_backend.engines.torch_engine.memory.kv_cache import KVCache, LayerSh
 from parrot_backend.engines.torch_engine.memory.slots import Run
 
 _PROBE = "parrot_probe"
-_FULL_ATTENTION = {"full_attention", "attention"}
 _REFUSED_OPTIONS = {
     "softcap": "soft-capped attention scores",
     "s_aux": "attention sinks",
@@ -108,7 +108,7 @@ def _check_options(kind: str, options: dict[str, Any], context_length: int) -> N
 
 
 def _check_layer_types(kind: str, config: Any, context_length: int) -> None:
-    other = set(getattr(config, "layer_types", None) or ()) - _FULL_ATTENTION
+    other = set(getattr(config, "layer_types", None) or ()) - FULL_ATTENTION
     if other == {"sliding_attention"} and (config.sliding_window or 0) >= context_length:
         return
     if other:
